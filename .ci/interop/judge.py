@@ -1,0 +1,262 @@
+"""What is checked of every call, whatever the test is about.
+
+Each answer is held against the contract: its headers, its error shape, the keys that the route must answer with. And each
+call of the SDK is noted with its parameters, so that the last test can say what the suite has not exercised.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from getstack import Stack
+from getstack.agents import AgentService
+from getstack.audit import AuditService
+from getstack.credentials import CredentialService
+from getstack.missions import MissionsService
+from getstack.passports import Mission, PassportService
+from getstack.proxy import ProxyService
+from getstack.reviews import ReviewService
+from getstack.security_events import SecurityEventService
+from getstack.services import ServiceService
+from getstack.usage import UsageService
+
+JUDGED = (
+    AgentService,
+    ServiceService,
+    CredentialService,
+    PassportService,
+    MissionsService,
+    ProxyService,
+    AuditService,
+    SecurityEventService,
+    ReviewService,
+    UsageService,
+)
+
+AGENT = (
+    "id operator_id name status accountability_mode on_warning on_critical passport_blocked created_at updated_at "
+    "credential_access key_mode llm_inject_system_prompt llm_redact_pii"
+)
+PASSPORT = "token jti expires_at"
+CONNECTION = "id provider name status scopes verified connected_at"
+SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
+
+# (method, route, keys of the answer, {key of the answer: keys of its object or of each of its items}).
+# "[]" as the key of the answer means that the answer itself is an array.
+SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
+    ("POST", "/v1/agents/register", AGENT, {}),
+    ("GET", "/v1/agents", "[]", {"[]": AGENT}),
+    ("GET", "/v1/agents/{}", AGENT, {}),
+    ("PATCH", "/v1/agents/{}", AGENT, {}),
+    ("POST", "/v1/passports/issue", PASSPORT + " accountability", {}),
+    ("POST", "/v1/passports/delegate", PASSPORT, {}),
+    ("POST", "/v1/passports/refresh", PASSPORT, {}),
+    ("POST", "/v1/passports/verify", "valid", {}),
+    ("GET", "/v1/passports/active", "[]", {"[]": "jti agent_id session_id expires_at"}),
+    ("POST", "/v1/passports/{}/checkpoint", "checkpoint_id passport_jti", {}),
+    (
+        "POST",
+        "/v1/passports/{}/checkout",
+        "checkout_id passport_jti review_status flags",
+        {"flags": "type severity message"},
+    ),
+    ("GET", "/v1/passports/{}/report", "passport intent checkpoints checkout review", {}),
+    (
+        "GET",
+        "/v1/passports/reviews",
+        "items total",
+        {"items": "checkout_id passport_jti agent_id agent_name intent_summary review_status flags submitted_at"},
+    ),
+    ("POST", "/v1/passports/reviews/{}/decide", "review_id agent_id decision passport_blocked", {}),
+    ("GET", "/v1/credentials/{}", "provider", {}),
+    ("GET", "/v1/credentials/by-connection/{}", "provider", {}),
+    ("GET", "/v1/services", "[]", {"[]": "id provider name description auth_kind allowed_hosts scopes"}),
+    ("GET", "/v1/services/connected", "[]", {"[]": CONNECTION}),
+    ("GET", "/v1/services/templates", "[]", {}),
+    ("POST", "/v1/services/connect", CONNECTION, {}),
+    ("POST", "/v1/services/custom", CONNECTION, {}),
+    (
+        "GET",
+        "/v1/audit",
+        "entries max_timestamp",
+        {
+            "entries": "entry_id timestamp operator_id agent_id layer action outcome prev_entry_hash entry_hash",
+        },
+    ),
+    ("POST", "/v1/proxy", "status headers body", {}),
+    (
+        "POST",
+        "/v1/proxy/operations/get",
+        "operation_id delivery_state replay_state accounting_state provider method created_at provider_outcome",
+        {},
+    ),
+    ("GET", "/v1/proxy/usage", "tier limit used remaining period", {}),
+    (
+        "GET",
+        "/v1/usage",
+        "tier period_start period_end period_label account_since consumption passthrough spend_cents wallet_cents "
+        "earnings_cents",
+        {
+            "consumption": "activity actions",
+            "spend_cents": "skills llm_compute identity overage total",
+            "wallet_cents": "balance",
+            "earnings_cents": "unpaid lifetime",
+        },
+    ),
+    ("GET", "/v1/security-events", "events unresolved_count page limit", {"events": SECURITY_EVENT}),
+    ("GET", "/v1/security-events/{}", SECURITY_EVENT, {}),
+    ("POST", "/v1/missions", "mission_id claim_id expires_at", {}),
+    ("POST", "/v1/missions/start", "mission_id claim_id expires_at passport", {"passport": PASSPORT}),
+    ("POST", "/v1/missions/{}/renew", "mission_id passport", {"passport": PASSPORT}),
+    ("POST", "/v1/missions/{}/complete", "mission_id claim_id terminal_state completed_at transitioned", {}),
+    ("GET", "/v1/missions", "items", {"items": "mission_id status"}),
+    ("GET", "/v1/missions/{}", "mission_id status", {}),
+    ("GET", "/v1/missions/{}/operator-reviews", "items", {}),
+]
+
+
+def _pattern(route: str) -> re.Pattern[str]:
+    return re.compile(re.escape(route).replace(re.escape("{}"), "[^/]+") + "$")
+
+
+# Routes without an id first, so that /v1/passports/reviews is not taken for an id.
+_ROUTES = sorted(
+    ((method, _pattern(route), route, keys, inner) for method, route, keys, inner in SHAPES),
+    key=lambda row: row[2].count("{}"),
+)
+
+
+class Judge:
+    """Holds every answer against the contract. `calls` are the answers in their order, for tests that look at the wire."""
+
+    seen_routes: set[tuple[str, str]] = set()
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.violations: list[str] = []
+
+    def judge(self, response: httpx.Response) -> None:
+        request = response.request
+        where = f"{request.method} {request.url.path} -> {response.status_code}"
+        if not response.headers.get("x-request-id"):
+            self.violations.append(f"{where}: no X-Request-Id")
+        body: Any = None
+        if response.status_code != 204:
+            kind = response.headers.get("content-type", "")
+            if kind.split(";")[0].strip() != "application/json":
+                self.violations.append(f"{where}: content type {kind!r}")
+                return
+            body = response.json()
+        self.calls.append(
+            {
+                "method": request.method,
+                "path": request.url.path,
+                "request": json.loads(request.content) if request.content else None,
+                "status": response.status_code,
+                "headers": response.headers,
+                "body": body,
+            }
+        )
+        if response.status_code >= 400:
+            self._judge_error(where, body)
+        elif response.status_code not in (200, 204):
+            self.violations.append(f"{where}: the contract saw 201 on none of these routes")
+        else:
+            self._judge_shape(where, request.method, request.url.path, body)
+
+    def _judge_error(self, where: str, body: Any) -> None:
+        error = body.get("error") if isinstance(body, dict) else None
+        if not isinstance(error, dict) or set(body) != {"error"}:
+            self.violations.append(f"{where}: not the error shape: {body}")
+            return
+        if not set(error) <= {"code", "message", "details"}:
+            self.violations.append(f"{where}: keys of the error: {sorted(error)}")
+        code, message, details = error.get("code"), error.get("message"), error.get("details", {})
+        if not isinstance(code, str) or not re.fullmatch(r"[A-Z][A-Z0-9_]+", code):
+            self.violations.append(f"{where}: code {code!r}")
+        if not isinstance(message, str) or not message:
+            self.violations.append(f"{where}: message {message!r}")
+        if not isinstance(details, dict):
+            self.violations.append(f"{where}: details {details!r}")
+
+    def _judge_shape(self, where: str, method: str, path: str, body: Any) -> None:
+        for row_method, pattern, route, keys, inner in _ROUTES:
+            if row_method != method or not pattern.match(path):
+                continue
+            self.seen_routes.add((row_method, route))
+            if keys == "[]":
+                if not isinstance(body, list):
+                    self.violations.append(f"{where}: not an array")
+                    return
+                body = {"[]": body}
+            self._require(where, body, keys)
+            for key, wanted in inner.items():
+                value = body.get(key) if isinstance(body, dict) else None
+                for item in value if isinstance(value, list) else [value]:
+                    self._require(f"{where}, {key}", item, wanted)
+            return
+
+    def _require(self, where: str, value: Any, keys: str) -> None:
+        if not isinstance(value, dict):
+            self.violations.append(f"{where}: not an object: {value!r}")
+            return
+        missing = [key for key in keys.split() if key not in value]
+        if missing:
+            self.violations.append(f"{where}: missing {missing}, has {sorted(value)}")
+
+    def wire(self, since: int = 0) -> list[str]:
+        """The calls as "METHOD path" with ids left out."""
+        return [
+            f"{call['method']} {re.sub(r'/(ms|pp|agt|co|scon)_[^/]+', '/{}', call['path'])}" for call in self.calls[since:]
+        ]
+
+
+class Coverage:
+    """Which parameters of which methods were passed by a test."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, set[str]] = {}
+        self.wanted: dict[str, set[str]] = {}
+
+    def watch(self, owner: type, names: list[str]) -> None:
+        for name in names:
+            method = vars(owner)[name]
+            label = f"{owner.__name__}.{name}"
+            signature = inspect.signature(method)
+            self.wanted[label] = {parameter for parameter in signature.parameters if not parameter.startswith(("self", "_"))}
+            setattr(owner, name, self._wrap(label, signature, method))
+
+    def _wrap(self, label: str, signature: inspect.Signature, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.seen.setdefault(label, set()).update(signature.bind(*args, **kwargs).arguments)
+            return method(*args, **kwargs)
+
+        return call
+
+    def missing(self) -> list[str]:
+        gaps = []
+        for label, wanted in sorted(self.wanted.items()):
+            if label not in self.seen:
+                gaps.append(f"{label} was never called")
+            else:
+                gaps.extend(f"{label}: {name} was never passed" for name in sorted(wanted - self.seen[label]))
+        gaps.extend(
+            f"{method} {route} was never answered"
+            for method, route, _, _ in SHAPES
+            if (method, route) not in Judge.seen_routes
+        )
+        return gaps
+
+
+COVERAGE = Coverage()
+for service in JUDGED:
+    COVERAGE.watch(service, [n for n, value in list(vars(service).items()) if not n.startswith("_") and callable(value)])
+COVERAGE.watch(Mission, ["log", "delegate", "proxy"])
+COVERAGE.watch(Stack, ["issue_passport"])

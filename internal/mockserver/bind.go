@@ -1,0 +1,423 @@
+package mockserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/getstack-go/stack"
+)
+
+// bind fills an endpoint's input from the request. Its fields say where from: path:"agent_id", query:"limit",
+// header:"X-Passport-Token", and body:"" for the JSON body. Anything sent that the input has no place for is refused.
+func bind(in reflect.Value, r *http.Request, body []byte) error {
+	query := r.URL.Query()
+	known := map[string]bool{}
+	hasBody := false
+	for i := range in.NumField() {
+		field, value := in.Type().Field(i), in.Field(i)
+		if name, ok := field.Tag.Lookup("path"); ok {
+			value.SetString(pathParam(r, name))
+		} else if name, ok := field.Tag.Lookup("query"); ok {
+			known[name] = true
+			if err := setText("query."+name, value, query[name]); err != nil {
+				return err
+			}
+		} else if name, ok := field.Tag.Lookup("header"); ok {
+			if err := setText("header "+name, value, r.Header.Values(name)); err != nil {
+				return err
+			}
+		} else if _, ok := field.Tag.Lookup("body"); ok {
+			hasBody = true
+			if err := decodeStrict(body, value.Addr().Interface()); err != nil {
+				return err
+			}
+		}
+	}
+	for name := range query {
+		if !known[name] {
+			return refuse(http.StatusBadRequest, "INVALID_REQUEST", "unknown query parameter "+clip(name), map[string]any{
+				"check": "validation", "field": "query." + clip(name), "allowed": sortedKeys(known)})
+		}
+	}
+	if trimmed := bytes.TrimSpace(body); !hasBody && len(trimmed) > 0 && string(trimmed) != "{}" {
+		return refuse(http.StatusBadRequest, "INVALID_REQUEST", "this route takes no body", map[string]any{
+			"check": "validation", "field": "body", "allowed": "nothing, or {}"})
+	}
+	return nil
+}
+
+// pathParam returns a path parameter with its percent-encoding undone: chi matches the encoded path.
+func pathParam(r *http.Request, name string) string {
+	raw := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return raw
+	}
+	return unescapeSegment(raw)
+}
+
+// setText puts query or header values into a field of a simple type.
+func setText(name string, field reflect.Value, values []string) error {
+	if len(values) == 0 {
+		return nil
+	}
+	if len(values) > 1 {
+		return invalid(name, fmt.Sprintf("given %d times", len(values)), "given once")
+	}
+	text := values[0]
+	if field.Kind() == reflect.Pointer {
+		field.Set(reflect.New(field.Type().Elem()))
+		field = field.Elem()
+	}
+	switch target := field.Addr().Interface().(type) {
+	case *stack.Secret:
+		*target = stack.NewSecret(text)
+		return nil
+	case *time.Time:
+		at, err := parseMoment(text)
+		if err != nil {
+			return invalid(name, text, "an ISO-8601 time or epoch milliseconds")
+		}
+		*target = at
+		return nil
+	}
+	switch field.Kind() {
+	case reflect.String:
+		field.SetString(text)
+	case reflect.Int, reflect.Int64:
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return invalid(name, text, "an integer")
+		}
+		field.SetInt(n)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return invalid(name, text, "true or false")
+		}
+		field.SetBool(b)
+	default:
+		panic("mockserver: no text form for " + field.Type().String())
+	}
+	return nil
+}
+
+// parseMoment reads the two forms of times in query strings.
+func parseMoment(text string) (time.Time, error) {
+	var at time.Time
+	ms, err := strconv.ParseInt(text, 10, 64)
+	if err == nil {
+		at = time.UnixMilli(ms)
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateOnly} {
+		if err == nil {
+			break
+		}
+		at, err = time.Parse(layout, text)
+	}
+	if at = at.UTC(); at.Year() < 1 || at.Year() > 9999 {
+		return time.Time{}, errors.New("a time that JSON cannot hold")
+	}
+	return at, err
+}
+
+// readBody takes the whole body, up to limit bytes, and checks that it claims to be JSON.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "PAYLOAD_TOO_LARGE", fmt.Sprintf("the body is over %d bytes", limit),
+			map[string]any{"check": "body_size", "allowed": limit})
+	}
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "INVALID_REQUEST", "the body ended early", map[string]any{"check": "validation", "field": "body"})
+	}
+	if len(data) > 0 {
+		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		if err != nil || kind != "application/json" {
+			return nil, refuse(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json",
+				map[string]any{"check": "content_type", "sent": clip(r.Header.Get("Content-Type")), "allowed": "application/json"})
+		}
+	}
+	return data, nil
+}
+
+// decodeStrict decodes one JSON object into the struct that out points to. Unlike encoding/json it takes names exactly as
+// they are written, refuses unknown and repeated ones, demands those without omitempty or omitzero, and names the field
+// that was wrong, what it was and what it may be.
+func decodeStrict(data []byte, out any) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		data = []byte("{}")
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	w := &strictWalk{dec: dec}
+	if err := w.value(reflect.TypeOf(out).Elem(), "body", false); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return invalid("body", "followed by more data", "one JSON object and nothing after it")
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return invalid("body", err.Error(), "valid")
+	}
+	return nil
+}
+
+const maxDepth = 64
+
+// strictWalk follows a JSON text and a Go type side by side.
+type strictWalk struct {
+	dec   *json.Decoder
+	depth int
+}
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	timeType     = reflect.TypeFor[time.Time]()
+	secretType   = reflect.TypeFor[stack.Secret]()
+	rawType      = reflect.TypeFor[json.RawMessage]()
+	anyType      = reflect.TypeFor[any]()
+)
+
+func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
+	if w.depth++; w.depth > maxDepth {
+		return invalid(path, "nested too deeply", fmt.Sprintf("nested at most %d deep", maxDepth))
+	}
+	defer func() { w.depth-- }()
+	for t.Kind() == reflect.Pointer {
+		t, nullable = t.Elem(), true
+	}
+	token, err := w.dec.Token()
+	if err != nil {
+		return notJSON(err)
+	}
+	if t == anyType || t == rawType {
+		return w.free(token, path)
+	}
+	if token == nil {
+		if nullable {
+			return nil
+		}
+		return invalid(path, "null", expected(t))
+	}
+	switch {
+	case t == durationType:
+		return w.integer(token, path, "a whole number of seconds")
+	case t == timeType:
+		s, ok := token.(string)
+		if _, err := time.Parse(time.RFC3339Nano, s); !ok || err != nil {
+			return invalid(path, token, expected(t))
+		}
+		return nil
+	case t == secretType:
+		if _, ok := token.(string); !ok {
+			return invalid(path, "[REDACTED]", "a string")
+		}
+		return nil
+	}
+	ok := false
+	switch t.Kind() {
+	case reflect.Struct:
+		if token == json.Delim('{') {
+			return w.object(t, path)
+		}
+	case reflect.Map:
+		if token == json.Delim('{') {
+			return w.members(path, func(name string) error { return w.value(t.Elem(), path+"."+name, false) })
+		}
+	case reflect.Slice:
+		if token == json.Delim('[') {
+			return w.elements(path, func(at string) error { return w.value(t.Elem(), at, false) })
+		}
+	case reflect.String:
+		_, ok = token.(string)
+	case reflect.Bool:
+		_, ok = token.(bool)
+	case reflect.Int, reflect.Int64:
+		return w.integer(token, path, "an integer")
+	case reflect.Float64:
+		_, ok = token.(json.Number)
+	default:
+		panic("mockserver: no JSON form for " + t.String())
+	}
+	if !ok {
+		return invalid(path, describe(token), expected(t))
+	}
+	return nil
+}
+
+func (w *strictWalk) integer(token json.Token, path, allowed string) error {
+	n, ok := token.(json.Number)
+	if !ok {
+		return invalid(path, describe(token), allowed)
+	}
+	if _, err := n.Int64(); err != nil {
+		return invalid(path, n.String(), allowed)
+	}
+	return nil
+}
+
+// object walks the members of a struct.
+func (w *strictWalk) object(t reflect.Type, path string) error {
+	fields := jsonFields(t)
+	sent := map[string]bool{}
+	err := w.members(path, func(name string) error {
+		f, ok := fields[name]
+		if !ok {
+			return refuse(http.StatusBadRequest, "INVALID_REQUEST", "unknown field "+clip(path+"."+name), map[string]any{
+				"check": "validation", "field": clip(path + "." + name), "allowed": sortedKeys(fields)})
+		}
+		sent[name] = true
+		return w.value(f.typ, path+"."+name, f.optional)
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range sortedKeys(fields) {
+		if f := fields[name]; !f.optional && !sent[name] {
+			return invalid(path+"."+name, nil, expected(f.typ))
+		}
+	}
+	return nil
+}
+
+// members walks an object whose opening brace has been read, refusing repeated names.
+func (w *strictWalk) members(path string, member func(name string) error) error {
+	seen := map[string]bool{}
+	for w.dec.More() {
+		token, err := w.dec.Token()
+		if err != nil {
+			return notJSON(err)
+		}
+		name, _ := token.(string)
+		if seen[name] {
+			return invalid(clip(path+"."+name), "given twice", "given once")
+		}
+		seen[name] = true
+		if err := member(name); err != nil {
+			return err
+		}
+	}
+	return w.closing()
+}
+
+// elements walks an array whose opening bracket has been read.
+func (w *strictWalk) elements(path string, element func(at string) error) error {
+	for i := 0; w.dec.More(); i++ {
+		if err := element(fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			return err
+		}
+	}
+	return w.closing()
+}
+
+// free walks a value of any shape, so that depth and repeated names are still checked.
+func (w *strictWalk) free(token json.Token, path string) error {
+	switch token {
+	case json.Delim('{'):
+		return w.members(path, func(name string) error { return w.value(anyType, path+"."+name, true) })
+	case json.Delim('['):
+		return w.elements(path, func(at string) error { return w.value(anyType, at, true) })
+	}
+	return nil
+}
+
+func (w *strictWalk) closing() error {
+	if _, err := w.dec.Token(); err != nil {
+		return notJSON(err)
+	}
+	return nil
+}
+
+func notJSON(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return invalid("body", "cut short", "one whole JSON object")
+	}
+	return invalid("body", "not JSON ("+err.Error()+")", "one JSON object")
+}
+
+// jsonField is a field of a body as the wire knows it.
+type jsonField struct {
+	typ      reflect.Type
+	optional bool
+}
+
+// jsonFields lists the fields of a struct by their wire names, embedded structs included.
+func jsonFields(t reflect.Type) map[string]jsonField {
+	fields := map[string]jsonField{}
+	for _, f := range reflect.VisibleFields(t) {
+		tag, ok := f.Tag.Lookup("json")
+		if !ok || tag == "-" || !f.IsExported() {
+			continue
+		}
+		parts := strings.Split(tag, ",")
+		fields[parts[0]] = jsonField{f.Type, slices.Contains(parts, "omitempty") || slices.Contains(parts, "omitzero") ||
+			f.Type.Kind() == reflect.Pointer}
+	}
+	return fields
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// expected names a type as a caller would.
+func expected(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == durationType:
+		return "a whole number of seconds"
+	case t == timeType:
+		return "an ISO-8601 time"
+	case t == anyType || t == rawType:
+		return "present"
+	case t == secretType:
+		return "a string"
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "an array"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64:
+		return "an integer"
+	case reflect.Float64:
+		return "a number"
+	}
+	return "a string"
+}
+
+// describe names a JSON token for a message.
+func describe(token json.Token) any {
+	switch v := token.(type) {
+	case json.Delim:
+		if v == '{' {
+			return "an object"
+		}
+		return "an array"
+	case json.Number:
+		return v.String()
+	}
+	return token
+}

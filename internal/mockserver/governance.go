@@ -1,0 +1,123 @@
+package mockserver
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/getstack-go/stack"
+)
+
+// governanceApproval is a human's permission, asked for or given, for one action on one target, once.
+// (contract: decisions, Approvals)
+type governanceApproval struct {
+	id, action, target string
+	decided            approvalState
+	expiresAt          time.Time
+}
+
+type approvalState string
+
+const (
+	approvalPending  approvalState = "pending"
+	approvalApproved approvalState = "approved"
+	approvalUsed     approvalState = "used"
+	approvalExpired  approvalState = "expired" // only from state: nobody decides it
+)
+
+const approvalLifetime = 15 * time.Minute
+
+func (a *governanceApproval) state(now time.Time) approvalState {
+	if a.decided != approvalUsed && !now.Before(a.expiresAt) {
+		return approvalExpired
+	}
+	return a.decided
+}
+
+// row is the audit row of a step of the approval; the rows of its steps have its id as their trace.
+func (a *governanceApproval) row(step string) stack.AuditEntry {
+	return stack.AuditEntry{Action: "governance." + step, TraceID: a.id}
+}
+
+// governed refuses an API-key caller who does not present an approved, unused approval for this action on this target, and
+// names the approval to have approved. One that fits is used up.
+func (op *operator) governed(now time.Time, c *caller, action, target string) error {
+	sent := "none was sent"
+	if c.governance != "" {
+		sent = "the one sent is unknown"
+		if a, ok := op.governance.get(c.governance); ok {
+			state := a.state(now)
+			switch {
+			case a.action != action || a.target != target:
+				sent = fmt.Sprintf("the one sent is for %s of %s", a.action, a.target)
+			case state == approvalApproved:
+				a.decided = approvalUsed
+				op.record(now, a.row("use"))
+				return nil
+			default:
+				sent = "the one sent is " + string(state)
+			}
+		}
+	}
+	a := op.openApproval(now, action, target)
+	allowed := "X-Governance-Approval: " + a.id
+	if a.decided == approvalPending {
+		allowed += ", once a human has approved it"
+	}
+	return refuse(http.StatusForbidden, "GOVERNANCE_APPROVAL_REQUIRED", action+" needs a human's approval; "+sent, map[string]any{
+		"check": "governance_approval", "sent": clip(c.governance), "approval_id": a.id, "action": action, "target": target,
+		"status": a.decided, "expires_at": a.expiresAt, "allowed": allowed})
+}
+
+// openApproval finds an approval that can still be used for an action, or asks for one: a caller who repeats the call must
+// not pile up requests before the human.
+func (op *operator) openApproval(now time.Time, action, target string) *governanceApproval {
+	for a := range op.governance.newest() {
+		if a.state(now) == approvalExpired {
+			break // and so are all older ones
+		}
+		if a.action == action && a.target == target && a.decided != approvalUsed {
+			return a
+		}
+	}
+	a := &governanceApproval{id: newID("gov_"), action: action, target: target, decided: approvalPending,
+		expiresAt: now.Add(approvalLifetime)}
+	op.governance.put(a.id, a)
+	row := a.row("request")
+	row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomePending, "GOVERNANCE_APPROVAL_REQUIRED", action+" of "+target
+	op.record(now, row)
+	return a
+}
+
+// Approve approves a pending governance approval of any operator: it stands for the human in the dashboard. Approving twice
+// is as good as once. It fails when nobody asked for such an approval, and when it has expired or been used.
+func (s *Server) Approve(approvalID string) error {
+	now := s.clock.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, op := range s.operators {
+		if found, err := op.approve(now, approvalID); found {
+			return err
+		}
+	}
+	return notFound("governance approval", approvalID)
+}
+
+func (op *operator) approve(now time.Time, approvalID string) (found bool, err error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	a, ok := op.governance.get(approvalID)
+	if !ok {
+		return false, nil
+	}
+	switch state := a.state(now); state {
+	case approvalPending:
+		op.sweep(now)
+		a.decided = approvalApproved
+		op.record(now, a.row("approve"))
+	case approvalUsed, approvalExpired:
+		return true, refuse(http.StatusConflict, "APPROVAL_CLOSED", "the governance approval is "+string(state),
+			map[string]any{"check": "approval_state", "sent": a.id, "status": state, "allowed": "a pending approval"})
+	}
+	return true, nil
+}

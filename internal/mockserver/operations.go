@@ -1,0 +1,151 @@
+package mockserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/getstack-go/stack"
+)
+
+// operationLife is how long the answer of a write can be had again.
+const operationLife = 24 * time.Hour
+
+// operation is one proxied write: sent once, answered again for its unchanged repetition.
+type operation struct {
+	stack.ProxyOperation
+	digest   [sha256.Size]byte
+	agentID  string
+	response *stack.ProxyResponse
+}
+
+var operationIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{22,256}$`)
+
+func checkOperationID(field, id string) error {
+	if !operationIDPattern.MatchString(id) {
+		return invalid(field, id, "22 to 256 letters, digits, hyphens and underscores")
+	}
+	return nil
+}
+
+// digest tells whether two requests are the same.
+func (call *proxyCall) digest() ([sha256.Size]byte, error) {
+	in := call.in
+	canonical, err := json.Marshal([]any{in.Service, in.Method, in.URL, in.Headers, call.content, in.Query})
+	return sha256.Sum256(canonical), err
+}
+
+// checkReplay looks for an earlier use of the operation id.
+func (s *Server) checkReplay(call *proxyCall) error {
+	if call.operationID == "" || !call.isWrite() {
+		return nil
+	}
+	digest, err := call.digest()
+	if err != nil {
+		return err
+	}
+	o, ok := call.op.operations[call.operationID]
+	if !ok {
+		call.operation = &operation{digest: digest, agentID: call.passport.agentID()}
+		return nil
+	}
+	refused := func(code, message string) error {
+		return refuse(http.StatusConflict, code, message, map[string]any{"check": "operation_replay", "sent": call.operationID,
+			"delivery_state": o.DeliveryState, "allowed": "a new operation id for a new request, or the unchanged request"})
+	}
+	o.expire(call.now)
+	switch {
+	case o.digest != digest || o.agentID != call.passport.agentID():
+		return refused("OPERATION_ID_REUSED", "the operation id belongs to another request")
+	case o.DeliveryState == stack.DeliveryOutcomeUnknown:
+		return refused("OPERATION_OUTCOME_UNKNOWN", "the write was sent and its answer was lost; it is not sent again")
+	case o.DeliveryState == stack.DeliveryResponseReceived && o.response == nil:
+		return refused("OPERATION_ANSWER_EXPIRED", "the write happened more than 24 hours ago and its answer is gone")
+	case o.DeliveryState == stack.DeliveryResponseReceived:
+		call.replay = o.response
+	case o.AccountingState == stack.AccountingReleased: // it never left; this is its next try
+		call.operation = o
+	default:
+		return refused("OPERATION_IN_PROGRESS", "the write is still running")
+	}
+	return nil
+}
+
+// beginOperation marks the write as on its way.
+func (call *proxyCall) beginOperation() {
+	o := call.operation
+	if o == nil {
+		return
+	}
+	at := call.now
+	o.ProxyOperation = stack.ProxyOperation{OperationID: call.operationID, DeliveryState: stack.DeliveryDispatching, ReplayState: stack.ReplayNone,
+		AccountingState: stack.AccountingReserved, Provider: call.in.Service, Method: call.in.Method, CreatedAt: at, DispatchedAt: &at,
+		ProviderOutcome: "pending"}
+	call.op.operations[call.operationID] = o
+}
+
+// finishOperation keeps the answer.
+func (call *proxyCall) finishOperation(resp *stack.ProxyResponse) {
+	o := call.operation
+	if o == nil {
+		return
+	}
+	at := call.now
+	o.DeliveryState, o.ReplayState, o.AccountingState, o.ResponseReceivedAt = stack.DeliveryResponseReceived, stack.ReplayAvailable,
+		stack.AccountingCommitted, &at
+	o.ProviderOutcome, o.response = "not_required", resp
+}
+
+// failOperation records a write without an answer: not sent, or sent and lost.
+func (call *proxyCall) failOperation(dispatched bool) (stack.DeliveryState, bool) {
+	o := call.operation
+	if o == nil {
+		return "", false
+	}
+	o.DeliveryState, o.AccountingState, o.DispatchedAt = stack.DeliveryAdmitted, stack.AccountingReleased, nil
+	o.ProviderOutcome = "not_required"
+	if dispatched {
+		at := call.now
+		o.DeliveryState, o.AccountingState, o.DispatchedAt, o.ProviderOutcome = stack.DeliveryOutcomeUnknown, stack.AccountingCommitted, &at, "pending"
+	}
+	return o.DeliveryState, true
+}
+
+// expire drops an answer that is too old.
+func (o *operation) expire(now time.Time) {
+	if o.response != nil && now.Sub(*o.ResponseReceivedAt) >= operationLife {
+		o.response, o.ReplayState = nil, stack.ReplayExpired
+	}
+}
+
+type getOperationIn struct {
+	Passport stack.Secret `header:"X-Passport-Token"`
+	Body     struct {
+		OperationID     string `json:"operation_id"`
+		IncludeResponse bool   `json:"include_response"`
+	} `body:""`
+}
+
+func (s *Server) getOperation(_ context.Context, c *caller, in getOperationIn) (*stack.ProxyOperation, error) {
+	if err := checkOperationID("body.operation_id", in.Body.OperationID); err != nil {
+		return nil, err
+	}
+	now := s.clock.now()
+	p, err := s.present(c.op, in.Passport, now)
+	if err != nil {
+		return nil, err
+	}
+	o, ok := c.op.operations[in.Body.OperationID]
+	if !ok || o.agentID != p.agentID() {
+		return nil, notFound("operation", in.Body.OperationID)
+	}
+	o.expire(now)
+	view := o.ProxyOperation
+	if in.Body.IncludeResponse {
+		view.Response = o.response
+	}
+	return &view, nil
+}

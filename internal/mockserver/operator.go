@@ -1,0 +1,93 @@
+package mockserver
+
+import (
+	"sync"
+	"time"
+
+	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver/audit"
+	"github.com/getstack-go/stack/internal/mockserver/detect"
+)
+
+// operator is a tenant: everything that belongs to one account. Its lock is held while a handler runs.
+type operator struct {
+	server *Server
+	id     string
+	since  time.Time
+
+	mu          sync.Mutex
+	policy      Policy
+	agents      table[agent]
+	connections table[connection]
+	grants      table[grant] // by agent id + connection id
+	missions    table[mission]
+	passports   table[passport]
+	checkouts   table[checkout]
+	events      table[stack.SecurityEvent]
+	governance  table[governanceApproval]
+	operations  map[string]*operation // by operation id
+	due         deadlines
+	chain       audit.Chain
+	meters      meters
+	failures    detect.FailureBurst
+	rate        rateWindow
+}
+
+// Policy is what a test may set of an operator's account.
+type Policy struct {
+	RequireIntentApproval bool          // gate proxied writes behind an approved intent
+	RevocationDelay       time.Duration // how long the proxy still takes a revoked passport
+	RateLimitPerMinute    int           // 0 is no limit
+	Tier                  stack.Tier
+}
+
+func newOperator(s *Server, id string) *operator {
+	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}}
+}
+
+// record writes one row into the audit chain. Layer, Action and Outcome (success when empty) are the caller's.
+func (op *operator) record(now time.Time, row stack.AuditEntry) {
+	row.EntryID, row.Timestamp, row.OperatorID = newID("aud_"), now, op.id
+	if row.Outcome == "" {
+		row.Outcome = stack.OutcomeSuccess
+	}
+	if row.Layer == "" {
+		row.Layer = "system"
+	}
+	op.chain.Append(row)
+}
+
+// authFailed counts a failed authentication against the operator.
+func (op *operator) authFailed(now time.Time, agentID, code string) {
+	op.record(now, stack.AuditEntry{AgentID: agentID, Action: "auth.failure", Outcome: stack.OutcomeFailure, ErrorCode: code})
+	if finding := op.failures.Observe(now); finding != nil {
+		op.raise(now, nil, *finding)
+	}
+}
+
+// rateWindow counts the requests of the running minute. It has a lock of its own, since it is asked before the operator's
+// is taken.
+type rateWindow struct {
+	mu    sync.Mutex
+	began time.Time
+	count int
+}
+
+// rateLimited counts a request and, when it is one too many, says how long to wait.
+func (op *operator) rateLimited(now time.Time) (limit int, wait time.Duration) {
+	op.mu.Lock()
+	limit = op.policy.RateLimitPerMinute
+	op.mu.Unlock()
+	if limit == 0 {
+		return 0, 0
+	}
+	op.rate.mu.Lock()
+	defer op.rate.mu.Unlock()
+	if now.Sub(op.rate.began) >= time.Minute {
+		op.rate.began, op.rate.count = now, 0
+	}
+	if op.rate.count++; op.rate.count > limit {
+		return limit, op.rate.began.Add(time.Minute).Sub(now)
+	}
+	return limit, 0
+}

@@ -1,0 +1,299 @@
+package mockserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver/constraint"
+	"github.com/getstack-go/stack/internal/mockserver/detect"
+	"github.com/getstack-go/stack/internal/mockserver/token"
+)
+
+type issuePassportIn struct {
+	Body stack.PassportIssueParams `body:""`
+}
+
+func (s *Server) issuePassport(_ context.Context, c *caller, in issuePassportIn) (*stack.Passport, error) {
+	if len(in.Body.MissionIDs) != 1 {
+		return nil, forbidden("a passport is bound to exactly one Mission", map[string]any{
+			"check": "mission_ids", "sent": len(in.Body.MissionIDs), "allowed": "a list of exactly one Mission id"})
+	}
+	a, err := c.op.agentByID(in.Body.AgentID)
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.op.missionByID(in.Body.MissionIDs[0])
+	if err != nil {
+		return nil, err
+	}
+	if err := m.mustServe(a.ID); err != nil {
+		return nil, err
+	}
+	return s.issue(c.op, a, m, in.Body)
+}
+
+// issue makes a root passport for an agent within a Mission that may serve it.
+func (s *Server) issue(op *operator, a *agent, m *mission, params stack.PassportIssueParams) (*stack.Passport, error) {
+	now := s.clock.now()
+	if err := a.mayHavePassport(); err != nil {
+		return nil, err
+	}
+	if err := checkIssue(a, params); err != nil {
+		return nil, err
+	}
+	services, err := op.reach(a, params.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	p := &passport{intent: params.Intent, mission: m, ttl: or(params.TTL, defaultPassportTTL)}
+	p.claims.STK = stack.PassportSTK{Services: services, SessionID: newID("ses_"), CheckpointInterval: params.CheckpointInterval}
+	return s.admit(op, a, p, now.Add(p.ttl), "passport.issue")
+}
+
+// admit completes a new passport, puts it on record and signs it. It expires at until, its Mission's end or, when
+// enforced, its first checkpoint, whichever comes first.
+func (s *Server) admit(op *operator, a *agent, p *passport, until time.Time, action string) (*stack.Passport, error) {
+	now := s.clock.now()
+	p.issuedAt = now
+	if err := op.charge(now, meterPassports); err != nil {
+		return nil, err
+	}
+	stk := &p.claims.STK
+	p.claims.JTI, p.claims.Subject, p.claims.Issuer, p.claims.Audience = newID("pp_"), a.ID, token.Issuer, token.Audience
+	stk.OperatorID, stk.AgentID, stk.AgentName, stk.Accountability = op.id, a.ID, a.Name, a.AccountabilityMode
+	stk.IdentityClaims, stk.MissionIDs = []map[string]any{}, []string{p.mission.MissionID}
+	if p.intent != nil {
+		stk.IntentSummary, stk.IntentServices = p.intent.Summary, p.intent.Services
+	}
+	if a.AccountabilityMode == stack.Enforced {
+		stk.CheckpointInterval = or(stk.CheckpointInterval, defaultInterval)
+		p.checkpointDue = now.Add(stk.CheckpointInterval)
+	}
+	declared := stk.IntentServices
+	if len(declared) == 0 {
+		declared = p.grantedProviders()
+	}
+	p.drift = detect.NewDrift(declared, p.grantedProviders())
+	op.passports.put(p.jti(), p)
+	p.mission.passports = append(p.mission.passports, p)
+	op.extend(p, until)
+	op.record(now, p.row(action))
+	op.note(now, p, action, map[string]any{"expires_at": p.expiresAt, "services": p.grantedProviders(), "delegation_depth": stk.DelegationDepth})
+	return s.sign(p, now)
+}
+
+func or[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}
+
+const (
+	maxServices    = 64
+	maxServiceName = 128
+)
+
+// checkIssue holds the rules for the fields of a passport.
+func checkIssue(a *agent, p stack.PassportIssueParams) error {
+	if err := firstError(
+		lasting("body.ttl_seconds", p.TTL, stack.MinPassportTTL, stack.MaxPassportTTL),
+		lasting("body.checkpoint_interval_seconds", p.CheckpointInterval, stack.MinCheckpointInterval, stack.MaxCheckpointInterval),
+	); err != nil {
+		return err
+	}
+	for _, id := range p.AuthorityBindingIDs {
+		return notFound("authority binding", id)
+	}
+	for _, id := range p.IdentityClaimIDs {
+		return notFound("identity claim", id)
+	}
+	if p.Intent != nil {
+		if err := firstError(
+			atMost("body.intent.summary", p.Intent.Summary, 500),
+			listAtMost("body.intent.services", p.Intent.Services, maxServices, maxServiceName),
+			lasting("body.intent.estimated_duration_seconds", p.Intent.EstimatedDuration, 0, stack.MaxMissionLifetime),
+		); err != nil {
+			return err
+		}
+	}
+	if a.AccountabilityMode == stack.Standard {
+		return nil
+	}
+	if p.Intent == nil || strings.TrimSpace(p.Intent.Summary) == "" || len(p.Intent.Services) == 0 {
+		return refuse(http.StatusBadRequest, "ACCOUNTABILITY_REQUIRED",
+			fmt.Sprintf("an agent in %s mode must declare intent.summary and intent.services", a.AccountabilityMode),
+			map[string]any{"check": "intent", "sent": p.Intent, "allowed": "an intent with a summary and at least one service"})
+	}
+	return nil
+}
+
+// reach works out which services a passport reaches: everything that is granted, or the part of it that scopes name.
+func (op *operator) reach(a *agent, scopes []stack.PassportScope) ([]stack.PassportService, error) {
+	grants := op.grantsOf(a.ID)
+	standing := make([]stack.PassportService, 0, len(grants))
+	for _, g := range grants {
+		standing = append(standing, stack.PassportService{ServiceName: g.Provider, ConnectionID: g.ServiceConnectionID, Scopes: g.Scopes,
+			Constraints: g.Constraints, AllowDataFrom: expandWildcard(g, grants)})
+	}
+	if scopes == nil {
+		return standing, nil
+	}
+	return narrow("the agent's grant", standing, scopes)
+}
+
+// expandWildcard resolves a grant's data-flow wildcard to the names of the agent's other services, before it is signed.
+func expandWildcard(g *grant, grants []*grant) []string {
+	if !slices.Contains(g.AllowDataFrom, "*") {
+		return g.AllowDataFrom
+	}
+	names := []string{}
+	for _, other := range grants {
+		if other.Provider != g.Provider && !slices.Contains(names, other.Provider) {
+			names = append(names, other.Provider)
+		}
+	}
+	return names
+}
+
+// narrow applies scopes to what is standing: each must name a connection of it and may only take away.
+func narrow(standingName string, standing []stack.PassportService, scopes []stack.PassportScope) ([]stack.PassportService, error) {
+	services := []stack.PassportService{}
+	for i, scope := range scopes {
+		at := fmt.Sprintf("body.scopes[%d]", i)
+		escalation := func(field string, sent any, allowed any) error {
+			return refuse(http.StatusBadRequest, "SCOPE_ESCALATION", fmt.Sprintf("%s.%s goes beyond %s", at, field, standingName),
+				map[string]any{"check": "scope", "field": at + "." + field, "sent": sent, "allowed": allowed})
+		}
+		n := slices.IndexFunc(standing, func(s stack.PassportService) bool { return s.ConnectionID == scope.ServiceConnectionID })
+		if n < 0 {
+			var ids []string
+			for _, s := range standing {
+				ids = append(ids, s.ConnectionID)
+			}
+			return nil, escalation("service_connection_id", clip(scope.ServiceConnectionID), ids)
+		}
+		from := standing[n]
+		if slices.ContainsFunc(services, func(s stack.PassportService) bool { return s.ConnectionID == from.ConnectionID }) {
+			return nil, invalid(at+".service_connection_id", scope.ServiceConnectionID, "named once")
+		}
+		if len(scope.Scopes) == 0 {
+			return nil, invalid(at+".scopes", "empty", "at least one scope of "+strings.Join(from.Scopes, ", "))
+		}
+		for _, want := range scope.Scopes {
+			if !slices.Contains(from.Scopes, want) {
+				return nil, escalation("scopes", clip(want), from.Scopes)
+			}
+		}
+		constraints := slices.Clone(from.Constraints)
+		for _, c := range scope.Constraints {
+			if !slices.ContainsFunc(constraints, func(have stack.Constraint) bool { return reflect.DeepEqual(have, c) }) {
+				constraints = append(constraints, c)
+			}
+		}
+		if err := constraint.Validate(constraints); err != nil {
+			return nil, invalid(at+".constraints", err.Error(), "valid constraints")
+		}
+		allowFrom := from.AllowDataFrom
+		if scope.AllowDataFrom != nil {
+			for _, name := range scope.AllowDataFrom {
+				if name == "*" {
+					return nil, invalid(at+".allow_data_from", "*", "exact service names; a wildcard belongs in the grant")
+				}
+				if from.AllowDataFrom != nil && !slices.Contains(from.AllowDataFrom, name) {
+					return nil, escalation("allow_data_from", clip(name), from.AllowDataFrom)
+				}
+			}
+			allowFrom = scope.AllowDataFrom
+		}
+		services = append(services, stack.PassportService{ServiceName: from.ServiceName, ConnectionID: from.ConnectionID, Scopes: scope.Scopes,
+			Constraints: constraints, AllowDataFrom: allowFrom})
+	}
+	return services, nil
+}
+
+const maxDelegationDepth = 4
+
+type delegatePassportIn struct {
+	Body stack.PassportDelegateParams `body:""`
+}
+
+// delegatePassport gives another agent a passport under a parent's. The parent's reach authorises it: the child needs no
+// grant of its own.
+func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassportIn) (*stack.Passport, error) {
+	op, now, params := c.op, s.clock.now(), in.Body
+	if err := lasting("body.ttl_seconds", params.TTL, stack.MinPassportTTL, stack.MaxPassportTTL); err != nil {
+		return nil, err
+	}
+	parent, err := s.present(op, params.ParentToken, now)
+	if err != nil {
+		return nil, err
+	}
+	child, err := op.agentByID(params.ChildAgentID)
+	if err != nil {
+		return nil, err
+	}
+	if err := child.mayHavePassport(); err != nil {
+		return nil, err
+	}
+	violation := func(code, message string, sent, allowed any) error {
+		op.raise(now, parent, detect.Finding{Signal: detect.DelegationViolation, Severity: stack.SeverityWarning, Detail: strings.ToLower(code),
+			Message: "A delegation was refused: " + message + ".", Metadata: map[string]any{"child_agent_id": child.ID, "code": code}})
+		return refuse(http.StatusBadRequest, code, message, map[string]any{"check": "delegation", "sent": sent, "allowed": allowed})
+	}
+	depth := parent.claims.STK.DelegationDepth + 1
+	if depth > maxDelegationDepth {
+		return nil, violation("DELEGATION_DEPTH_EXCEEDED", fmt.Sprintf("a passport may be delegated over at most %d hops", maxDelegationDepth),
+			depth, maxDelegationDepth)
+	}
+	if rank(child.AccountabilityMode) < rank(parent.mode()) {
+		return nil, violation("DELEGATION_ACCOUNTABILITY_VIOLATION",
+			fmt.Sprintf("a passport in %s mode cannot be delegated to an agent in %s mode", parent.mode(), child.AccountabilityMode),
+			child.AccountabilityMode, "an agent that is at least "+string(parent.mode()))
+	}
+	services, err := narrow("the parent passport", parent.claims.STK.Services, params.Scopes)
+	if err != nil {
+		if refusal, ok := err.(*apiError); ok && refusal.code == "SCOPE_ESCALATION" { //nolint:errorlint // made just above
+			err := violation(refusal.code, refusal.message, refusal.details["sent"], refusal.details["allowed"]).(*apiError) //nolint:errorlint // made just above
+			err.details["field"] = refusal.details["field"]
+			return nil, err
+		}
+		return nil, err
+	}
+	p := &passport{mission: parent.mission, parent: parent, ttl: or(params.TTL, defaultPassportTTL), intent: childIntent(parent, services)}
+	p.claims.STK = stack.PassportSTK{Services: services, SessionID: parent.claims.STK.SessionID, DelegationDepth: depth,
+		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval}
+	issued, err := s.admit(op, child, p, earlier(now.Add(p.ttl), parent.expiresAt), "passport.delegate")
+	if err != nil {
+		return nil, err
+	}
+	parent.children = append(parent.children, p)
+	parent.delegatedTo = append(parent.delegatedTo, child.ID)
+	return issued, nil
+}
+
+// childIntent hands the parent's intent on, as far as the child reaches.
+func childIntent(parent *passport, services []stack.PassportService) *stack.Intent {
+	if parent.intent == nil {
+		return nil
+	}
+	intent := *parent.intent
+	intent.Services = []string{}
+	for _, s := range services {
+		if parent.declares(s.ServiceName) {
+			intent.Services = append(intent.Services, s.ServiceName)
+		}
+	}
+	return &intent
+}
+
+func rank(mode stack.Accountability) int {
+	return slices.Index([]stack.Accountability{stack.Standard, stack.Logged, stack.Enforced}, mode)
+}

@@ -1,0 +1,297 @@
+package mockserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+)
+
+const (
+	maxBody      = 1 << 20  // of every route but the proxy
+	maxProxyBody = 10 << 20 // of a proxied call
+)
+
+// route is one endpoint: who may call it, what it takes and gives, and the function that holds its rule.
+type route struct {
+	method, pattern string
+	public          bool  // no bearer needed
+	operatorOnly    bool  // member keys are refused
+	unlocked        bool  // the handler takes its operator's lock itself
+	created         bool  // answers 201
+	maxBody         int64 // bytes
+	in, out         reflect.Type
+	handle          func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error)
+}
+
+type routeOption func(*route)
+
+func public(r *route)       { r.public = true }
+func operatorOnly(r *route) { r.operatorOnly = true }
+func unlocked(r *route)     { r.unlocked = true }
+func created(r *route)      { r.created = true }
+func bodyLimit(n int64) routeOption {
+	return func(r *route) { r.maxBody = n }
+}
+
+// endpoint puts a typed handler into the route table. In is a struct that [bind] fills; use none for a call without input.
+func endpoint[In, Out any](method, pattern string, handler func(*Server, context.Context, *caller, In) (*Out, error), opts ...routeOption) route {
+	r := route{method: method, pattern: pattern, maxBody: maxBody, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+	r.handle = func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error) {
+		out, err := handler(s, ctx, c, in.Interface().(In))
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	}
+	for _, opt := range opts {
+		opt(&r)
+	}
+	return r
+}
+
+// none is the input of an endpoint that takes nothing.
+type none struct{}
+
+// routes is the one route table.
+func routes() []route {
+	return slices.Concat(
+		agentRoutes(),
+		passportRoutes(),
+		missionRoutes(),
+		serviceRoutes(),
+		credentialRoutes(),
+		proxyRoutes(),
+		auditRoutes(),
+		securityEventRoutes(),
+		reviewRoutes(),
+		usageRoutes(),
+	)
+}
+
+func (s *Server) newRouter(control bool) http.Handler {
+	mux := chi.NewRouter()
+	s.routes = routes()
+	for i := range s.routes {
+		r := &s.routes[i]
+		mux.MethodFunc(r.method, r.pattern, func(w http.ResponseWriter, req *http.Request) { s.serve(w, req, r) })
+	}
+	mux.NotFound(s.unknownRoute)
+	mux.MethodNotAllowed(s.wrongMethod)
+	return mux
+}
+
+// serve runs one request through its route: faults, body, caller, input, handler, answer.
+func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
+	id := newID("req_")
+	w.Header().Set("X-Request-Id", id)
+	fault, refusal := s.faults.match(req.Context(), r.method, r.pattern)
+	if refusal != nil {
+		s.answerError(w, req, id, refusal)
+		return
+	}
+	fault.before()
+	out, err := s.dispatch(w, req, r, id)
+	fault.after()
+	if err != nil {
+		s.answerError(w, req, id, err)
+		return
+	}
+	status := http.StatusOK
+	if r.created {
+		status = http.StatusCreated
+	}
+	s.write(fault.writer(w), status, out)
+}
+
+// dispatch runs the handler and encodes what it gives while its operator is still locked.
+func (s *Server) dispatch(w http.ResponseWriter, req *http.Request, r *route, requestID string) (out *document, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.logger.Error("handler panicked", "route", r.method+" "+r.pattern, "request_id", requestID, "panic", fmt.Sprint(p),
+				"stack", string(debug.Stack()))
+			err = errors.New("panic")
+		}
+	}()
+	body, err := readBody(w, req, r.maxBody)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.authenticate(req, r)
+	if err != nil {
+		return nil, err
+	}
+	c.requestID = requestID
+	in := reflect.New(r.in).Elem()
+	if err := bind(in, req, body); err != nil {
+		return nil, err
+	}
+	if c.op != nil && !r.unlocked {
+		c.op.mu.Lock()
+		defer c.op.mu.Unlock()
+		c.op.sweep(s.clock.now())
+	}
+	answer, err := r.handle(s, req.Context(), c, in)
+	if err != nil {
+		return nil, err
+	}
+	return encode(answer)
+}
+
+// document is an answer with its bytes made. A handler returns one itself where the answer is not JSON.
+type document struct {
+	contentType string
+	header      http.Header
+	body        []byte
+}
+
+func encode(answer any) (*document, error) {
+	if d, ok := answer.(*document); ok {
+		return d, nil
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(answer); err != nil {
+		return nil, err
+	}
+	return &document{contentType: "application/json", body: buf.Bytes()}, nil
+}
+
+func (s *Server) write(w http.ResponseWriter, status int, out *document) {
+	h := w.Header()
+	for name, values := range out.header {
+		h[name] = values
+	}
+	h.Set("Content-Type", out.contentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", fmt.Sprint(len(out.body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(out.body)
+}
+
+// answerError writes an error in the API's shape. What is not an apiError is ours: it is logged and not shown.
+func (s *Server) answerError(w http.ResponseWriter, req *http.Request, requestID string, err error) {
+	var refusal *apiError
+	if !errors.As(err, &refusal) {
+		s.logger.Error("request failed", "method", req.Method, "request_id", requestID, "error", err)
+		refusal = refuse(http.StatusInternalServerError, "INTERNAL", "the server failed; its log has request "+requestID, nil)
+	}
+	out, err := encode(refusal.body())
+	if err != nil {
+		s.logger.Error("error cannot be encoded", "request_id", requestID, "error", err)
+		out = &document{contentType: "application/json", body: []byte(`{"error":{"code":"INTERNAL","message":"the server failed"}}`)}
+	}
+	out.header = refusal.header
+	if refusal.retryAfter > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(int((refusal.retryAfter+999_999_999)/1_000_000_000)))
+	}
+	s.write(w, refusal.status, out)
+}
+
+func (s *Server) unknownRoute(w http.ResponseWriter, req *http.Request) {
+	id := newID("req_")
+	w.Header().Set("X-Request-Id", id)
+	nearest := s.nearestRoute(req.Method, req.URL)
+	s.answerError(w, req, id, refuse(http.StatusNotFound, "ROUTE_NOT_FOUND",
+		fmt.Sprintf("no route %s %s; the nearest is %s", req.Method, clip(req.URL.Path), nearest),
+		map[string]any{"check": "route", "sent": req.Method + " " + clip(req.URL.Path), "nearest": nearest}))
+}
+
+func (s *Server) wrongMethod(w http.ResponseWriter, req *http.Request) {
+	id := newID("req_")
+	w.Header().Set("X-Request-Id", id)
+	var allowed []string
+	for _, r := range s.routes {
+		if matches(r.pattern, req.URL) && !slices.Contains(allowed, r.method) {
+			allowed = append(allowed, r.method)
+		}
+	}
+	slices.Sort(allowed)
+	err := refuse(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED",
+		fmt.Sprintf("%s is not allowed on %s; %s is", req.Method, clip(req.URL.Path), strings.Join(allowed, ", ")),
+		map[string]any{"check": "method", "sent": req.Method, "allowed": allowed, "nearest": s.nearestRoute(req.Method, req.URL)})
+	err.header = http.Header{"Allow": {strings.Join(allowed, ", ")}}
+	s.answerError(w, req, id, err)
+}
+
+func matches(pattern string, u *url.URL) bool {
+	have, want := strings.Split(u.EscapedPath(), "/"), strings.Split(pattern, "/")
+	if len(have) != len(want) {
+		return false
+	}
+	for i, segment := range want {
+		if !isPlaceholder(segment) && segment != have[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func isPlaceholder(segment string) bool { return strings.HasPrefix(segment, "{") }
+
+// nearestRoute finds the route whose pattern differs least from what was asked for.
+func (s *Server) nearestRoute(method string, u *url.URL) string {
+	best, least := "", 1<<30
+	have := strings.Split(clip(u.EscapedPath()), "/")
+	for _, r := range s.routes {
+		want := strings.Split(r.pattern, "/")
+		cost := 0
+		if r.method != method {
+			cost = 1
+		}
+		for i := range max(len(have), len(want)) {
+			switch {
+			case i >= len(have):
+				cost += 2 + len(want[i])/2
+			case i >= len(want):
+				cost += 2 + len(have[i])/2
+			case isPlaceholder(want[i]):
+				cost++
+			default:
+				cost += editDistance(have[i], want[i])
+			}
+		}
+		if cost < least {
+			best, least = r.method+" "+r.pattern, cost
+		}
+	}
+	return best
+}
+
+// editDistance counts the letters to change, insert or drop.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func unescapeSegment(segment string) string {
+	if plain, err := url.PathUnescape(segment); err == nil {
+		return plain
+	}
+	return segment
+}

@@ -1,0 +1,103 @@
+package mockserver
+
+import (
+	"crypto/sha256"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/getstack-go/stack/internal/mockserver/forward"
+	"github.com/getstack-go/stack/internal/mockserver/token"
+	"github.com/getstack-go/stack/internal/mockserver/vault"
+)
+
+// Options configure a [Server]. The zero value is a server for tests: no network, no control routes, silent.
+type Options struct {
+	Logger    *slog.Logger // default: silent
+	Control   bool         // serve the /_mock/ routes, to loopback only
+	AllowDial bool         // let proxied calls to hosts without an upstream go out to the network
+}
+
+// Server is the whole mock. It is an http.Handler and safe for concurrent use.
+type Server struct {
+	logger  *slog.Logger
+	clock   clock
+	signer  *token.Signer
+	vault   *vault.Vault
+	forward *forward.Forwarder
+	faults  faultTable
+	routes  []route
+	handler http.Handler
+
+	mu        sync.RWMutex
+	operators map[string]*operator
+	keys      map[keyHash]*operator
+	hints     map[string]*operator // by keyHint, to count failed authentications
+	first     Credentials
+}
+
+// Credentials are what a client needs to act for an operator.
+type Credentials struct {
+	APIKey     string
+	OperatorID string
+}
+
+// New makes a server with one operator on the enterprise tier.
+func New(opts Options) *Server {
+	s := &Server{logger: opts.Logger, signer: token.NewRandomSigner(), vault: vault.NewRandom()}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	s.forward = forward.New(forward.Options{AllowDial: opts.AllowDial, Wrap: s.upstreamFaults})
+	s.handler = s.newRouter(opts.Control)
+	id := newID("op_")
+	s.first = Credentials{APIKey: newAPIKey(id), OperatorID: id}
+	s.Reset()
+	return s
+}
+
+// Reset forgets everything but the first operator's id and key, the signing key, and the routes.
+func (s *Server) Reset() {
+	s.faults.clear()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	op := newOperator(s, s.first.OperatorID)
+	s.operators = map[string]*operator{op.id: op}
+	s.keys = map[keyHash]*operator{sha256.Sum256([]byte(s.first.APIKey)): op}
+	s.hints = map[string]*operator{keyHint(op.id): op}
+}
+
+// Credentials returns the first operator's id and key.
+func (s *Server) Credentials() Credentials { return s.first }
+
+// Now is the server's time.
+func (s *Server) Now() time.Time { return s.clock.now() }
+
+// Advance moves the server's clock; everything that falls due on the way has happened when it returns.
+func (s *Server) Advance(d time.Duration) time.Time {
+	s.clock.advance(d)
+	now := s.clock.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, op := range s.operators {
+		op.mu.Lock()
+		op.sweep(now)
+		op.mu.Unlock()
+	}
+	return now
+}
+
+// ServeHTTP answers the API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// operatorByID finds an operator by its id.
+func (s *Server) operatorByID(id string) (*operator, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	op, ok := s.operators[id]
+	return op, ok
+}
+
+// MapUpstream sends proxied calls to a host to a handler in this process or to a server's base URL.
+func (s *Server) MapUpstream(host string, target forward.Target) error { return s.forward.Map(host, target) }

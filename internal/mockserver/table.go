@@ -1,0 +1,76 @@
+package mockserver
+
+import "iter"
+
+// table keeps objects by id and in the order in which they came.
+type table[T any] struct {
+	byID  map[string]*T
+	order []string
+}
+
+func (t *table[T]) get(id string) (*T, bool) {
+	v, ok := t.byID[id]
+	return v, ok
+}
+
+func (t *table[T]) put(id string, v *T) {
+	if t.byID == nil {
+		t.byID = map[string]*T{}
+	}
+	if _, ok := t.byID[id]; !ok {
+		t.order = append(t.order, id)
+	}
+	t.byID[id] = v
+}
+
+func (t *table[T]) delete(id string) {
+	if _, ok := t.byID[id]; !ok {
+		return
+	}
+	delete(t.byID, id)
+	for i, other := range t.order {
+		if other == id {
+			t.order = append(t.order[:i], t.order[i+1:]...)
+			return
+		}
+	}
+}
+
+func (t *table[T]) len() int { return len(t.order) }
+
+// all walks the objects, oldest first.
+func (t *table[T]) all() iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for _, id := range t.order {
+			if !yield(t.byID[id]) {
+				return
+			}
+		}
+	}
+}
+
+// newest walks the objects, newest first.
+func (t *table[T]) newest() iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		for i := len(t.order) - 1; i >= 0; i-- {
+			if !yield(t.byID[t.order[i]]) {
+				return
+			}
+		}
+	}
+}
+
+// page cuts one page out of a sequence and counts the whole.
+func page[T any](seq iter.Seq[*T], number, size int, keep func(*T) bool) (items []*T, total int) {
+	first := (number - 1) * size
+	for v := range seq {
+		if keep != nil && !keep(v) {
+			continue
+		}
+		if total >= first && total < first+size {
+			items = append(items, v)
+		}
+		total++
+	}
+	return items, total
+}

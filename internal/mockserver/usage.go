@@ -1,0 +1,177 @@
+package mockserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/getstack-go/stack"
+)
+
+// meters hold the moment of every metered use, in milliseconds and in order, by meter. What a month or a window holds is a
+// search, and a new month needs no reset.
+type meters map[string][]int64
+
+// What a plan limits: uses of a meter in a month, and things that are kept.
+const (
+	meterActions   = "actions" // what agents did at services: so far, every proxied call that passed its checks
+	meterPassports = "passports"
+	meterProxy     = "proxy_calls"
+
+	capAgents   = "agents"
+	capServices = "services"
+	capMembers  = "members"
+)
+
+// plans is what each tier may use; what is not listed has no limit. The passports and proxied calls of free and studio and
+// all seats are those of the hosted service, the other numbers are ours. (contract: server-api 4)
+var plans = map[stack.Tier]map[string]int{
+	stack.TierFree: {meterActions: 5_000, meterPassports: 50_000, meterProxy: 5_000,
+		capAgents: 10, capServices: 10, capMembers: 1},
+	stack.TierDeveloper: {meterActions: 50_000, meterPassports: 500_000, meterProxy: 50_000,
+		capAgents: 100, capServices: 50, capMembers: 5},
+	stack.TierStudio: {meterActions: 500_000, meterPassports: 5_000_000, meterProxy: 500_000,
+		capAgents: 1_000, capServices: 250, capMembers: 25},
+}
+
+// limit is what the operator's plan allows of something; nil is no limit.
+func (op *operator) limit(what string) *int {
+	if n, ok := plans[op.policy.Tier][what]; ok {
+		return &n
+	}
+	return nil
+}
+
+// charge counts one use of a meter and refuses it when the plan has none left this month. Beyond the plan the wallet would
+// pay, and here it is empty.
+func (op *operator) charge(now time.Time, meter string) error {
+	if u := op.meterUsage(now, meter); u.Limit != nil && u.Used >= *u.Limit {
+		return refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
+			fmt.Sprintf("the %s plan's %s of %s are used up and the wallet is empty", u.Tier, meter, u.Period),
+			map[string]any{"check": "plan_meter", "meter": meter, "tier": u.Tier, "limit": *u.Limit, "used": u.Used, "period": u.Period,
+				"allowed": fmt.Sprintf("%d a month", *u.Limit)})
+	}
+	if op.meters == nil {
+		op.meters = meters{}
+	}
+	at := now.UnixMilli()
+	if uses := op.meters[meter]; len(uses) > 0 {
+		at = max(at, uses[len(uses)-1])
+	}
+	op.meters[meter] = append(op.meters[meter], at)
+	return nil
+}
+
+// capacity refuses another thing of a kind when the plan holds no more than there are.
+func (op *operator) capacity(what string, have int) error {
+	limit := op.limit(what)
+	if limit == nil || have < *limit {
+		return nil
+	}
+	return refuse(http.StatusForbidden, "TIER_LIMIT_EXCEEDED",
+		fmt.Sprintf("the %s plan holds at most %d %s", op.policy.Tier, *limit, what),
+		map[string]any{"check": "plan_limit", "resource": what, "tier": op.policy.Tier, "limit": *limit, "used": have,
+			"allowed": fmt.Sprintf("at most %d", *limit)})
+}
+
+// meterUsage is what a meter has counted in the running month.
+func (op *operator) meterUsage(now time.Time, meter string) stack.MeterUsage {
+	start, end := month(now)
+	u := stack.MeterUsage{Tier: op.policy.Tier, Limit: op.limit(meter), Period: period(start),
+		Used: op.meters.count(meter, start, end)}
+	if u.Limit != nil {
+		left := max(0, *u.Limit-u.Used)
+		u.Remaining = &left
+	}
+	return u
+}
+
+// count returns the uses of a meter from start up to, without, end.
+func (m meters) count(meter string, start, end time.Time) int {
+	uses := m[meter]
+	from, _ := slices.BinarySearch(uses, start.UnixMilli())
+	to, _ := slices.BinarySearch(uses, end.UnixMilli())
+	return max(0, to-from)
+}
+
+func month(now time.Time) (start, end time.Time) {
+	start = time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	return start, start.AddDate(0, 1, 0)
+}
+
+func period(start time.Time) string { return start.Format("2006-01") }
+
+func usageRoutes() []route {
+	return []route{endpoint("GET", "/v1/usage", (*Server).getUsage)}
+}
+
+type usageIn struct {
+	Since time.Time `query:"since"`
+	Until time.Time `query:"until"`
+}
+
+func (s *Server) getUsage(_ context.Context, c *caller, in usageIn) (*stack.Usage, error) {
+	op, now := c.op, s.clock.now()
+	start, end := month(now)
+	u := &stack.Usage{Tier: op.policy.Tier, AccountSince: op.since, PeriodLabel: period(start), Passthrough: map[string]any{}}
+	window := !in.Since.IsZero() || !in.Until.IsZero()
+	if window {
+		if err := firstError(inOrder("query.until", in.Since, in.Until)); err != nil {
+			return nil, err
+		}
+		u.PeriodLabel, u.Passthrough = "custom", nil
+		start, end = or(in.Since, op.since), or(in.Until, end)
+		if end.Before(start) && in.Since.IsZero() {
+			start = end
+		} else if end.Before(start) {
+			end = start
+		}
+	}
+	u.PeriodStart, u.PeriodEnd = start, end
+	u.Consumption = op.consumption(start, end, window)
+	return u, nil
+}
+
+// consumption counts what flowed in a period and what is kept; in a window also how much of that was created inside it.
+func (op *operator) consumption(start, end time.Time, window bool) stack.Consumption {
+	metered := func(name string) stack.Meter {
+		return stack.Meter{Used: op.meters.count(name, start, end), Limit: op.limit(name)}
+	}
+	kept := func(name string, used, made int) stack.Meter {
+		m := stack.Meter{Used: used, Limit: op.limit(name)}
+		if window {
+			m.CreatedInWindow = &made
+		}
+		return m
+	}
+	inside := func(at time.Time) int {
+		if at.Before(start) || !at.Before(end) {
+			return 0
+		}
+		return 1
+	}
+	var agents, services int
+	for a := range op.agents.all() {
+		agents += inside(a.CreatedAt)
+	}
+	for conn := range op.connections.all() {
+		services += inside(conn.ConnectedAt)
+	}
+	actions := metered(meterActions)
+	coverage := 1.0
+	if actions.Limit != nil && actions.Used > *actions.Limit { // the plan was changed for a smaller one
+		coverage = float64(*actions.Limit) / float64(actions.Used)
+	}
+	return stack.Consumption{
+		Activity: stack.Activity{Total: len(op.chain.Range(start, end))},
+		Actions: stack.ActionUsage{Used: actions.Used, Limit: actions.Limit, AllowanceCoverage: coverage,
+			AllowanceTier: op.policy.Tier},
+		Meters: map[string]stack.Meter{
+			meterPassports: metered(meterPassports), meterProxy: metered(meterProxy),
+			capAgents:   kept(capAgents, op.agents.len(), agents),
+			capServices: kept(capServices, op.connections.len(), services),
+		},
+	}
+}

@@ -1,0 +1,165 @@
+package langchain
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tmc/langchaingo/llms"
+)
+
+const functionType = "function"
+
+// replay rewrites earlier calls: each becomes a message of its own, directly followed by its result. The Anthropic client
+// sends only the first part of an assistant's message, and agents merge calls of different turns; OpenAI takes this form,
+// too.
+func replay(messages []llms.MessageContent) []llms.MessageContent {
+	out := make([]llms.MessageContent, 0, len(messages))
+	for i := 0; i < len(messages); i++ {
+		message := messages[i]
+		rest, calls := splitParts(message.Parts)
+		if message.Role != llms.ChatMessageTypeAI || len(calls) == 0 {
+			out = append(out, message)
+			continue
+		}
+		var results []llms.ToolCallResponse
+		for i+1 < len(messages) {
+			more, ok := resultsOf(messages[i+1])
+			if !ok {
+				break
+			}
+			results = append(results, more...)
+			i++
+		}
+		if len(rest) > 0 {
+			out = append(out, llms.MessageContent{Role: llms.ChatMessageTypeAI, Parts: rest})
+		}
+		for _, call := range calls {
+			call = replayCall(call)
+			out = append(out, llms.MessageContent{Role: llms.ChatMessageTypeAI, Parts: []llms.ContentPart{call}})
+			at := slices.IndexFunc(results, func(r llms.ToolCallResponse) bool { return r.ToolCallID == call.ID })
+			if at < 0 {
+				continue
+			}
+			result := results[at]
+			results = slices.Delete(results, at, at+1)
+			if result.Name == "" && call.FunctionCall != nil {
+				result.Name = call.FunctionCall.Name
+			}
+			out = append(out, resultMessage(result))
+		}
+		for _, result := range results { // of no call: the provider may say what it thinks of that
+			out = append(out, resultMessage(result))
+		}
+	}
+	return out
+}
+
+func resultMessage(result llms.ToolCallResponse) llms.MessageContent {
+	return llms.MessageContent{Role: llms.ChatMessageTypeTool, Parts: []llms.ContentPart{result}}
+}
+
+// splitParts separates the calls of a message from the rest of it, without empty texts.
+func splitParts(parts []llms.ContentPart) (rest []llms.ContentPart, calls []llms.ToolCall) {
+	for _, part := range parts {
+		switch part := part.(type) {
+		case llms.ToolCall:
+			calls = append(calls, part)
+		case llms.TextContent:
+			if part.Text != "" {
+				rest = append(rest, part)
+			}
+		default:
+			rest = append(rest, part)
+		}
+	}
+	return rest, calls
+}
+
+// resultsOf returns the results that a message holds, if it holds nothing else.
+func resultsOf(message llms.MessageContent) ([]llms.ToolCallResponse, bool) {
+	if message.Role != llms.ChatMessageTypeTool {
+		return nil, false
+	}
+	results := make([]llms.ToolCallResponse, 0, len(message.Parts))
+	for _, part := range message.Parts {
+		result, ok := part.(llms.ToolCallResponse)
+		if !ok {
+			return nil, false
+		}
+		results = append(results, result)
+	}
+	return results, true
+}
+
+// replayCall gives a call a type, and the arguments back the JSON object from which the functions agent took a lone __arg1.
+func replayCall(call llms.ToolCall) llms.ToolCall {
+	if call.Type == "" {
+		call.Type = functionType
+	}
+	if call.FunctionCall == nil {
+		return call
+	}
+	f := *call.FunctionCall
+	var object map[string]json.RawMessage
+	if strings.TrimSpace(f.Arguments) == "" {
+		f.Arguments = "{}"
+	} else if json.Unmarshal([]byte(f.Arguments), &object) != nil || object == nil {
+		wrapped, err := json.Marshal(map[string]string{"__arg1": f.Arguments})
+		if err != nil {
+			panic(err) // a map of strings
+		}
+		f.Arguments = string(wrapped)
+	}
+	call.FunctionCall = &f
+	return call
+}
+
+// answer puts the parts of an answer together, unless they are alternatives to each other: the Anthropic client makes a
+// choice of each part, and agents read only the first. It makes a new response: the given one may be a cache's.
+func answer(response *llms.ContentResponse, alternatives bool) *llms.ContentResponse {
+	choices := make([]*llms.ContentChoice, 0, len(response.Choices))
+	for _, c := range response.Choices {
+		if c == nil {
+			continue
+		}
+		choice := *c
+		choice.ToolCalls = slices.Clone(c.ToolCalls)
+		for i := range choice.ToolCalls {
+			if choice.ToolCalls[i].Type == "" {
+				choice.ToolCalls[i].Type = functionType
+			}
+		}
+		if len(choices) == 0 || alternatives {
+			choices = append(choices, &choice)
+			continue
+		}
+		add(choices[0], &choice)
+	}
+	return &llms.ContentResponse{Choices: choices}
+}
+
+// add puts the next part of an answer to what there is of it.
+func add(whole, part *llms.ContentChoice) {
+	whole.Content = join(whole.Content, part.Content)
+	whole.ReasoningContent = join(whole.ReasoningContent, part.ReasoningContent)
+	whole.ToolCalls = append(whole.ToolCalls, part.ToolCalls...)
+	if whole.StopReason == "" {
+		whole.StopReason = part.StopReason
+	}
+	if whole.FuncCall == nil {
+		whole.FuncCall = part.FuncCall
+	}
+	info := map[string]any{}
+	maps.Copy(info, part.GenerationInfo) // usage is that of the whole answer, in each part
+	maps.Copy(info, whole.GenerationInfo)
+	whole.GenerationInfo = info
+}
+
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "\n" + b
+}

@@ -1,0 +1,548 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	defaultCheckpointInterval = 5 * time.Minute  // of an enforced passport that asked for none
+	checkpointMargin          = 5 * time.Second  // a checkpoint is sent so long before it is due
+	renewalGrace              = 60 * time.Second // a token is renewed so long before it dies, or at a third of a short life
+	closeTimeout              = 30 * time.Second // bound of everything that Close does
+	inFlightTimeout           = 5 * time.Second  // how long Close waits for a checkpoint in flight before it breaks it off
+	maxSummary                = 500              // characters of an error that a failure summary quotes
+)
+
+// MissionParams describes one bounded run of an agent.
+type MissionParams struct {
+	AgentID  string
+	Intent   string   // what the run is for, at most 500 characters; enforced and logged agents need it
+	Services []string // the services that it will use; others are refused
+
+	WillDelegate      bool          // whether it will hand passports on
+	EstimatedDuration time.Duration // a run of more than twice this is flagged
+	// ExpiresIn is the Mission's lifetime, at most 24 hours; default: EstimatedDuration, else 15 minutes. Ignored with MissionID.
+	ExpiresIn time.Duration
+	// CheckpointInterval is 1 minute to 1 hour; default: 5 minutes when the agent is enforced, else no checkpoints.
+	CheckpointInterval time.Duration
+	TTL                time.Duration   // of the passport, 1 minute to 1 hour, default 15 minutes; it is renewed as long as the Mission lives
+	Scopes             []PassportScope // narrows what is granted; default: all of it
+
+	// Caps of a Mission that is opened here; zero is no cap.
+	MaxActions           int
+	MaxActionsPerService map[string]int
+	CapBehavior          map[string]CapBehavior
+
+	// MissionID binds to a Mission that somebody else opened: it is left open at the end.
+	MissionID string
+
+	// OnCheckpointError hears of each failed attempt to send a checkpoint. It runs on the checkpoint's goroutine and must not
+	// call the Mission's Close.
+	OnCheckpointError func(error)
+}
+
+func (p MissionParams) check() error {
+	if err := required("agent_id", p.AgentID); err != nil {
+		return err
+	}
+	if p.Intent == "" && p.MissionID == "" {
+		return &ParamError{Param: "intent", Reason: "is empty; a Mission declares what it is for"}
+	}
+	if err := between("estimated_duration_seconds", p.EstimatedDuration, time.Second, MaxMissionLifetime); err != nil {
+		return err
+	}
+	if err := between("expires_in_seconds", p.ExpiresIn, time.Second, MaxMissionLifetime); err != nil {
+		return err
+	}
+	return checkPassportTimes(p.TTL, p.CheckpointInterval)
+}
+
+func (p MissionParams) intent() *Intent {
+	if p.Intent == "" && len(p.Services) == 0 {
+		return nil
+	}
+	return &Intent{Summary: p.Intent, Services: p.Services, WillDelegate: p.WillDelegate, EstimatedDuration: p.EstimatedDuration}
+}
+
+// Mission is one bounded run of an agent under a passport. It keeps the passport alive, records what the agent does, sends
+// checkpoints on schedule, stops the run when the kill switch is pulled, and checks out when the run ends, however it ends.
+//
+// Open one with [PassportsService.Mission] and defer [Mission.Close]. A Mission is safe for concurrent use.
+type Mission struct {
+	client   *Client
+	params   MissionParams
+	id       string
+	jti      string
+	owns     bool // opened here, so closed here
+	rotation int
+	rotateAt time.Time
+	mode     Accountability
+	interval time.Duration // of checkpoints; 0 is none
+	opened   time.Time
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// reporting is held by whoever talks to the server about this passport's account: one checkpoint, renewal or checkout at
+	// a time. A channel, so that waiting for it can be given up.
+	reporting chan struct{}
+	// background bounds the work that the timer starts; breakOff ends it.
+	background context.Context
+	breakOff   context.CancelFunc
+	running    sync.WaitGroup // ticks of the timer
+	closing    sync.Once
+
+	mu       sync.Mutex
+	token    Secret
+	life     tokenLife
+	account  account
+	timer    *time.Timer
+	done     bool // closing or closed: no more ticks
+	dead     bool // the passport is gone: no more ticks
+	failures int  // failed attempts since the last accepted checkpoint
+	failed   error
+	summary  string
+	output   map[string]any
+	result   *Checkout
+	closeErr error
+	ended    time.Time
+}
+
+// Mission opens a Mission (or binds to one, with MissionID), issues its passport and starts looking after it. The returned
+// Mission must be closed, on every path: defer its Close at once.
+//
+// It fails as [MissionsService.Start] or [PassportsService.Issue] do, and leaves nothing open then.
+//
+// POST /v1/missions/start, or POST /v1/passports/issue with MissionID
+func (s *PassportsService) Mission(ctx context.Context, params MissionParams) (*Mission, error) {
+	if err := params.check(); err != nil {
+		return nil, err
+	}
+	if params.MissionID != "" {
+		passport, err := s.bind(ctx, params)
+		if err != nil {
+			return nil, err
+		}
+		return s.client.newMission(ctx, params, params.MissionID, false, *passport)
+	}
+	started, err := s.client.Missions.Start(ctx, MissionStartParams{
+		AgentID: params.AgentID,
+		Mission: MissionOpenParams{IntentSummary: params.Intent, IntentServices: params.Services,
+			ExpiresIn: firstSet(params.ExpiresIn, params.EstimatedDuration), MaxActions: params.MaxActions,
+			MaxActionsPerService: params.MaxActionsPerService, CapBehavior: params.CapBehavior},
+		Passport: &MissionPassportParams{Intent: params.intent(), TTL: params.TTL, CheckpointInterval: params.CheckpointInterval, Scopes: params.Scopes},
+	})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.client.newMission(ctx, params, started.MissionID, true, started.Passport)
+	if err != nil { // the Mission is open and its passport unusable: nobody else will close it
+		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_, closeErr := s.client.Missions.Revoke(closeCtx, started.MissionID, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: err.Error()})
+		return nil, errors.Join(err, closeErr)
+	}
+	return m, nil
+}
+
+func (s *PassportsService) bind(ctx context.Context, params MissionParams) (*Passport, error) {
+	return s.Issue(ctx, PassportIssueParams{AgentID: params.AgentID, MissionIDs: []string{params.MissionID}, Intent: params.intent(),
+		TTL: params.TTL, CheckpointInterval: params.CheckpointInterval, Scopes: params.Scopes})
+}
+
+func firstSet(values ...time.Duration) time.Duration {
+	for _, v := range values {
+		if v != 0 {
+			return v
+		}
+	}
+	return 0
+}
+
+// RunMission runs fn inside a Mission: [PassportsService.Mission], fn with the Mission's context, [Mission.Close]. Its error
+// joins fn's with those of the checkout and the closing. A panic in fn, or a runtime.Goexit, is checked out as a failure
+// and goes on.
+func (s *PassportsService) RunMission(ctx context.Context, params MissionParams, fn func(ctx context.Context, m *Mission) error) (err error) {
+	m, err := s.Mission(ctx, params)
+	if err != nil {
+		return err
+	}
+	returned := false
+	defer m.Close(&err)
+	defer func() {
+		if !returned {
+			_ = m.Fail(errLeft)
+		}
+	}()
+	err = fn(m.Context(), m)
+	returned = true
+	return err
+}
+
+var errLeft = errors.New("the run ended without returning")
+
+// newMission takes charge of an issued passport.
+func (c *Client) newMission(ctx context.Context, params MissionParams, id string, owns bool, passport Passport) (*Mission, error) {
+	m := &Mission{client: c, params: params, id: id, owns: owns, opened: time.Now(), reporting: make(chan struct{}, 1)}
+	m.mode, m.interval = passport.Accountability, params.CheckpointInterval
+	claims, err := unverifiedClaims(passport.Token)
+	if err != nil || passport.JTI == "" || id == "" {
+		return nil, &DecodeError{Method: "POST", Route: "/v1/missions/start", Status: 200,
+			Err: errors.New("the answer lacks a Mission id or a usable passport")}
+	}
+	if m.mode == "" {
+		m.mode = claims.STK.Accountability
+	}
+	switch {
+	case m.mode == Standard:
+		m.interval = 0
+	case m.mode == Enforced && m.interval == 0:
+		m.interval = firstSet(claims.STK.CheckpointInterval, defaultCheckpointInterval)
+	}
+	m.jti, m.token = passport.JTI, passport.Token
+	m.learn(passport, claims)
+	if m.interval > 0 {
+		m.life.checkpoint = m.opened.Add(m.interval - checkpointMargin)
+	}
+	m.ctx, m.cancel = context.WithCancelCause(ctx)
+	m.background, m.breakOff = context.WithCancel(context.WithoutCancel(ctx))
+	m.mu.Lock()
+	m.schedule()
+	m.mu.Unlock()
+	c.poller.add(m)
+	return m, nil
+}
+
+// ID is the Mission's id.
+func (m *Mission) ID() string { return m.id }
+
+// AgentID is the agent that runs it.
+func (m *Mission) AgentID() string { return m.params.AgentID }
+
+// JTI is the id of the passport.
+func (m *Mission) JTI() string { return m.jti }
+
+// Accountability is the passport's mode.
+func (m *Mission) Accountability() Accountability { return m.mode }
+
+// Rotation is 0, or how many passports of a continuous Mission came before this one.
+func (m *Mission) Rotation() int { return m.rotation }
+
+// Context is derived from the opener's. It ends when the SDK learns that the passport is gone, with that as its cause: an
+// [*Error] that is [ErrPassportRevoked] or [ErrPassportExpired], or a [*MissionEndedError]. It ends when the Mission is
+// closed, too.
+func (m *Mission) Context() context.Context { return m.ctx }
+
+// Err returns nil while the Mission runs, and afterwards why it ended badly, if it did: the revocation, the failed
+// checkout, the failed closing.
+func (m *Mission) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closeErr
+}
+
+// Result returns the checkout, nil before there is one.
+func (m *Mission) Result() *Checkout {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.result
+}
+
+// SetResult gives the checkout a summary (at most 1000 characters) and the Mission an output for the case that it ends well.
+func (m *Mission) SetResult(summary string, output map[string]any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.summary, m.output = clip(summary, 1000), output
+}
+
+// Fail marks the Mission as failed with err, as if the run had returned it, and returns err. Inside a continuous Mission it
+// is the way to say so, since the loop cannot see why its body was left: return m.Fail(err). Only the first error counts;
+// nil does nothing.
+func (m *Mission) Fail(err error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed == nil {
+		m.failed = err
+	}
+	return err
+}
+
+// die ends the Mission's context with a cause. The run is expected to stop and to close the Mission.
+func (m *Mission) die(cause error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.done || m.dead {
+		return
+	}
+	m.dead = true
+	m.client.logger.Warn("mission ended from outside", "mission_id", m.id, "cause", cause)
+	m.stopTimer()
+	m.cancel(cause)
+}
+
+// fatal tells whether an error means that the passport is gone, and gives it the form that the context's cause has.
+func fatal(err error) (cause error, gone bool) {
+	var ended *MissionEndedError
+	if errors.As(err, &ended) {
+		return ended, true
+	}
+	var apiErr *Error
+	if !errors.As(err, &apiErr) {
+		return nil, false
+	}
+	if errors.Is(apiErr, ErrPassportRevoked) || errors.Is(apiErr, ErrPassportExpired) {
+		return apiErr, true
+	}
+	if mapped := asMissionEnded(apiErr); errors.As(mapped, &ended) {
+		return ended, true
+	}
+	return nil, false
+}
+
+// watch passes an error on, after ending the context if it means that the passport is gone.
+func (m *Mission) watch(err error) error {
+	cause, gone := fatal(err)
+	if !gone {
+		return err
+	}
+	m.die(cause)
+	if _, ok := cause.(*MissionEndedError); ok { //nolint:errorlint // made by fatal, never wrapped
+		return cause
+	}
+	return err
+}
+
+// Close ends the run: checkout, then complete; when the run failed, a checkout with a failure summary, then revoke. A bound
+// Mission is checked out and left open. Defer it directly, with a pointer to the function's error result:
+//
+//	defer mission.Close(&err)
+//
+// The run has failed when *err is set, when it panicked (the panic goes on afterwards), when [Mission.Fail] said so, or when
+// the passport was gone. What goes wrong in closing is joined into *err, never swallowed. Closing is bounded by 30 seconds
+// of its own, so that it happens even when the opener's context is done. Further calls do nothing. err may be nil.
+//
+// POST /v1/passports/{passport_jti}/checkout, POST /v1/missions/{mission_id}/complete or /revoke
+func (m *Mission) Close(err *error) {
+	panicked := recover()
+	var runErr error
+	if err != nil {
+		runErr = *err
+	}
+	if panicked != nil {
+		runErr = fmt.Errorf("panic: %v", panicked)
+	}
+	m.closing.Do(func() {
+		if closeErr := m.close(runErr); closeErr != nil && err != nil {
+			*err = errors.Join(*err, closeErr)
+		}
+	})
+	if panicked != nil {
+		panic(panicked)
+	}
+}
+
+// close does the work of Close and returns what is to be added to the run's error.
+func (m *Mission) close(runErr error) error {
+	m.client.poller.remove(m)
+	m.stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), closeTimeout)
+	defer cancel()
+	defer m.cancel(context.Canceled)
+
+	var problems []error
+	m.mu.Lock()
+	failure := firstError(runErr, m.failed)
+	if cause := context.Cause(m.ctx); cause != nil {
+		if _, gone := fatal(cause); gone && !errors.Is(runErr, cause) {
+			problems = append(problems, cause)
+			failure = firstError(failure, cause)
+		}
+	}
+	output := m.output
+	m.mu.Unlock()
+	if err := m.flush(ctx); err != nil {
+		problems = append(problems, fmt.Errorf("checkpoint: %w", err))
+	}
+	m.mu.Lock()
+	params := m.account.checkout(m.summary)
+	m.mu.Unlock()
+	if failure != nil {
+		params.Summary = failureSummary(failure)
+	}
+
+	result, err := m.checkout(ctx, params)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("checkout: %w", err))
+	}
+	if m.owns {
+		if failure == nil {
+			_, err = m.client.Missions.Complete(ctx, m.id, MissionCompleteParams{Output: output})
+		} else {
+			_, err = m.client.Missions.Revoke(ctx, m.id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: params.Summary})
+		}
+		if err != nil {
+			problems = append(problems, fmt.Errorf("closing the Mission: %w", err))
+		}
+	}
+	joined := errors.Join(problems...)
+	m.mu.Lock()
+	m.result, m.ended, m.closeErr = result, time.Now(), errors.Join(runErr, joined)
+	m.mu.Unlock()
+	if joined != nil {
+		m.client.logger.Warn("mission closed with problems", slog.String("mission_id", m.id), slog.Any("error", joined))
+	}
+	return joined
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stop ends the timer's work: a checkpoint in flight may finish, for a while.
+func (m *Mission) stop() {
+	m.mu.Lock()
+	m.done = true
+	m.stopTimer()
+	m.mu.Unlock()
+	patience := time.AfterFunc(inFlightTimeout, m.breakOff)
+	m.running.Wait()
+	patience.Stop()
+	m.breakOff()
+}
+
+// checkout sends the last account, again where it is sure that it did not arrive.
+func (m *Mission) checkout(ctx context.Context, params CheckpointParams) (*Checkout, error) {
+	if err := m.hold(ctx); err != nil {
+		return nil, err
+	}
+	defer m.release()
+	for attempt := 0; ; attempt++ {
+		result, err := m.client.Passports.Checkout(ctx, m.JTI(), params)
+		if err == nil || attempt >= m.client.transport.retry.RetryMax || !ambiguous(err) {
+			return result, err
+		}
+		report, reportErr := m.client.Passports.Report(ctx, m.JTI())
+		if reportErr != nil {
+			return nil, errors.Join(err, reportErr)
+		}
+		if report.Checkout != nil {
+			return &report.Checkout.Checkout, nil
+		}
+		if waitErr := sleep(ctx, fullJitter(attempt)); waitErr != nil {
+			return nil, errors.Join(err, waitErr)
+		}
+	}
+}
+
+// hold waits for its turn to talk about the passport's account.
+func (m *Mission) hold(ctx context.Context) error {
+	select {
+	case m.reporting <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (m *Mission) release() { <-m.reporting }
+
+// failureSummary names the kind of error and the beginning of its text.
+func failureSummary(err error) string {
+	kind := fmt.Sprintf("%T", err)
+	return "Mission failed: " + clip(kind, 100) + ": " + clip(strings.Join(strings.Fields(err.Error()), " "), maxSummary)
+}
+
+// clip cuts a text to n characters.
+func clip(text string, n int) string {
+	runes := []rune(strings.ToValidUTF8(text, "\uFFFD"))
+	if len(runes) <= n {
+		return string(runes)
+	}
+	return string(runes[:n-1]) + "…"
+}
+
+// Log records an action that did not go through [Mission.Proxy], which logs its own. The service must be one that the
+// Mission declared, or the review will flag it. target may be empty; a URL loses its query.
+func (m *Mission) Log(service, method, target string) {
+	m.log(ToolCall{Service: clip(service, 128), Method: clip(method, 128), Target: clip(bareURL(target), 2000)}, false)
+}
+
+func (m *Mission) log(call ToolCall, failed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.account.add(call, failed)
+	if len(m.account.pending) < batchCalls {
+		return
+	}
+	if m.mode == Standard { // there are no checkpoints to take them
+		m.account.drop(keptCalls)
+	} else if !m.done && !m.dead {
+		m.life.checkpoint = time.Now() // a full batch does not wait for its time
+		m.schedule()
+	}
+}
+
+// Delegate issues another agent a passport under this one; see [PassportsService.Delegate]. The parent token is filled in,
+// and the delegation is reported with the next checkpoint and at checkout.
+//
+// POST /v1/passports/delegate
+func (m *Mission) Delegate(ctx context.Context, params PassportDelegateParams) (*Passport, error) {
+	token, err := m.Token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	params.ParentToken = token
+	child, err := m.client.Passports.Delegate(ctx, params)
+	if err != nil {
+		return nil, m.watch(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Contains(m.account.delegatedTo, params.ChildAgentID) {
+		m.account.delegatedTo = append(m.account.delegatedTo, params.ChildAgentID)
+	}
+	return child, nil
+}
+
+// Proxy sends a call through the credential proxy under this Mission's passport and logs it, whether it succeeded or not;
+// only a call that certainly did not reach the proxy is not logged. What is logged is service, method, and the URL
+// without user information, query and fragment. It fails as [ProxyService.Request] does; when that means that the passport
+// is gone, the Mission's context ends as well.
+//
+// POST /v1/proxy
+func (m *Mission) Proxy(ctx context.Context, r ProxyRequest) (*ProxyResponse, error) {
+	r, err := r.normal()
+	if err != nil {
+		return nil, err
+	}
+	if r.PassportToken, err = m.Token(ctx); err != nil {
+		return nil, err
+	}
+	resp, err := m.client.Proxy.Request(ctx, r)
+	if err == nil || reachedProxy(err) {
+		m.log(ToolCall{Service: clip(r.Service, 128), Method: r.Method, Target: clip(bareURL(r.URL), 2000)}, err != nil || !resp.OK())
+	}
+	if err != nil {
+		return nil, m.watch(err)
+	}
+	return resp, nil
+}
+
+// reachedProxy reports whether the server may have looked at the call as an action: not when it was refused for its caller.
+func reachedProxy(err error) bool {
+	var param *ParamError
+	var unsent *unsentError
+	return !errors.As(err, &param) && !errors.As(err, &unsent) && !errors.Is(err, ErrUnauthorized) && !errors.Is(err, ErrRateLimited)
+}

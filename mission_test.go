@@ -1,0 +1,685 @@
+package stack_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/stacktest"
+)
+
+// stage is a mock with an enforced agent that may use slack, and a Slack that says ok.
+type stage struct {
+	*stacktest.Server
+	client *stack.Client
+	agent  stacktest.Agent
+}
+
+func newStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *stage {
+	t.Helper()
+	srv := stacktest.New(t)
+	srv.Upstream("slack.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"ok":true}`))
+	}))
+	return &stage{srv, srv.Client(opts...), srv.Agent(t, stacktest.AgentConfig{Mode: mode, Services: []string{"slack"}})}
+}
+
+func (s *stage) params() stack.MissionParams {
+	return stack.MissionParams{AgentID: s.agent.ID, Intent: "Acknowledge tickets", Services: []string{"slack"}, ExpiresIn: time.Hour}
+}
+
+func (s *stage) open(t *testing.T, change ...func(*stack.MissionParams)) *stack.Mission {
+	t.Helper()
+	p := s.params()
+	for _, c := range change {
+		c(&p)
+	}
+	m, err := s.client.Passports.Mission(t.Context(), p)
+	require.NoError(t, err)
+	return m
+}
+
+func post(channel string) stack.ProxyRequest {
+	return stack.ProxyRequest{Service: "slack", Method: "POST", URL: "https://slack.com/api/chat.postMessage?secret=in-the-query",
+		Body: map[string]any{"channel": channel, "text": "On it"}}
+}
+
+func TestMissionChecksOutOnEveryPath(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	tests := map[string]struct {
+		run     func(context.Context, *stack.Mission) error
+		wantErr error
+		state   stack.MissionState
+		summary string
+	}{
+		"return":        {func(context.Context, *stack.Mission) error { return nil }, nil, stack.MissionCompleted, ""},
+		"error":         {func(context.Context, *stack.Mission) error { return boom }, boom, stack.MissionRevoked, "Mission failed: *errors.errorString: boom"},
+		"marked failed": {func(_ context.Context, m *stack.Mission) error { _ = m.Fail(boom); return nil }, nil, stack.MissionRevoked, "Mission failed: *errors.errorString: boom"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, stack.Enforced)
+			var m *stack.Mission
+			err := s.client.Passports.RunMission(t.Context(), s.params(), func(ctx context.Context, mission *stack.Mission) error {
+				m = mission
+				return tc.run(ctx, mission)
+			})
+			require.ErrorIs(t, err, tc.wantErr)
+			s.RequireCheckedOut(t, m.JTI())
+			record, err := s.client.Missions.Get(t.Context(), m.ID())
+			require.NoError(t, err)
+			assert.Equal(t, tc.state, record.Status)
+			report, err := s.client.Passports.Report(t.Context(), m.JTI())
+			require.NoError(t, err)
+			assert.Equal(t, tc.summary, report.Checkout.Summary)
+			assert.Error(t, m.Context().Err(), "the context ends with the Mission")
+		})
+	}
+}
+
+func TestMissionChecksOutAPanicAndLetsItGoOn(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	var jti, id string
+	assert.PanicsWithValue(t, "kaboom", func() {
+		var err error
+		m := s.open(t)
+		jti, id = m.JTI(), m.ID()
+		defer m.Close(&err)
+		panic("kaboom")
+	})
+	s.RequireCheckedOut(t, jti)
+	record, err := s.client.Missions.Get(t.Context(), id)
+	require.NoError(t, err)
+	assert.Equal(t, stack.MissionRevoked, record.Status)
+	assert.Contains(t, record.EndNotes, "kaboom")
+}
+
+func TestMissionChecksOutWhenTheRunIsLeftByGoexit(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	var m *stack.Mission
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.client.Passports.RunMission(t.Context(), s.params(), func(_ context.Context, mission *stack.Mission) error {
+			m = mission
+			goexit()
+			return nil
+		})
+	}()
+	<-done
+	s.RequireCheckedOut(t, m.JTI())
+	record, err := s.client.Missions.Get(t.Context(), m.ID())
+	require.NoError(t, err)
+	assert.Equal(t, stack.MissionRevoked, record.Status)
+}
+
+func TestMissionChecksOutAfterTheOpenersContextIsDone(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	ctx, cancel := context.WithCancel(t.Context())
+	m, err := s.client.Passports.Mission(ctx, s.params())
+	require.NoError(t, err)
+	cancel()
+	_, proxyErr := m.Proxy(m.Context(), post("#support"))
+	require.ErrorIs(t, proxyErr, context.Canceled)
+	runErr := proxyErr
+	m.Close(&runErr)
+	assert.Equal(t, proxyErr, runErr, "closing had nothing to add")
+	s.RequireCheckedOut(t, m.JTI())
+	m.Close(&runErr) // once more: nothing happens
+	assert.Equal(t, proxyErr, runErr)
+}
+
+// Fault 15: a failed checkout is not silent.
+func TestMissionJoinsWhatGoesWrongInClosing(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced, stack.WithMaxRetries(0))
+	boom := errors.New("boom")
+	m := s.open(t)
+	s.Fault(stacktest.Fault{Method: "POST", Path: "/v1/passports/{passport_jti}/checkout", Status: 418, Code: "TEAPOT"})
+	s.Fault(stacktest.Fault{Method: "POST", Path: "/v1/missions/{mission_id}/revoke", Status: 418, Code: "KETTLE"})
+	err := boom
+	m.Close(&err)
+	require.ErrorIs(t, err, boom)
+	assert.ErrorContains(t, err, "checkout: ")
+	assert.ErrorContains(t, err, "TEAPOT")
+	assert.ErrorContains(t, err, "KETTLE")
+	assert.Equal(t, err.Error(), m.Err().Error())
+	assert.Nil(t, m.Result())
+}
+
+// A checkout whose answer is lost is not sent twice.
+func TestMissionFindsALostCheckout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		m := s.open(t)
+		s.Fault(stacktest.Fault{Method: "POST", Path: "/v1/passports/{passport_jti}/checkout", Close: stacktest.CloseAfter})
+		var err error
+		m.Close(&err)
+		require.NoError(t, err)
+		require.NotNil(t, m.Result())
+		assert.Equal(t, s.Checkout(m.JTI()).CheckoutID, m.Result().CheckoutID)
+	})
+}
+
+// The kill switch ends the context with its cause, from a proxied call, a checkpoint, or the poll of an idle agent.
+func TestMissionLearnsOfARevocation(t *testing.T) {
+	t.Parallel()
+	learn := map[string]func(*testing.T, *stack.Mission){
+		"from a proxied call": func(t *testing.T, m *stack.Mission) {
+			_, err := m.Proxy(t.Context(), post("#support"))
+			require.ErrorIs(t, err, stack.ErrPassportRevoked)
+		},
+		"from a checkpoint": func(t *testing.T, m *stack.Mission) {
+			require.ErrorIs(t, m.Checkpoint(t.Context()), stack.ErrPassportRevoked)
+		},
+		"from the poll": func(t *testing.T, m *stack.Mission) {
+			began := time.Now()
+			<-m.Context().Done()
+			assert.LessOrEqual(t, time.Since(began), 60*time.Second, "the promise of the kill switch")
+		},
+	}
+	for name, how := range learn {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, stack.Enforced)
+				m := s.open(t)
+				_, err := s.client.Passports.Revoke(t.Context(), m.JTI(), "gone rogue")
+				require.NoError(t, err)
+				how(t, m)
+				require.Error(t, m.Context().Err())
+				cause := context.Cause(m.Context())
+				require.ErrorIs(t, cause, stack.ErrPassportRevoked)
+				assert.ErrorContains(t, cause, "gone rogue")
+				_, err = m.Proxy(t.Context(), post("#support"))
+				require.ErrorIs(t, err, stack.ErrPassportRevoked, "later calls are refused without being sent")
+				_, err = m.Token(t.Context())
+				require.ErrorIs(t, err, stack.ErrPassportRevoked)
+
+				var runErr error // the run did not notice: it is told at the end
+				m.Close(&runErr)
+				require.ErrorIs(t, runErr, stack.ErrPassportRevoked)
+				s.RequireCheckedOut(t, m.JTI())
+				assert.Len(t, s.Forwarded("slack.com"), 0)
+			})
+		})
+	}
+}
+
+func TestMissionEndedByTheOperatorIsTheCause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Logged)
+		m := s.open(t)
+		_, err := s.client.Missions.Revoke(t.Context(), m.ID(), stack.MissionRevokeParams{Reason: stack.ReasonAdversarial})
+		require.NoError(t, err)
+		<-m.Context().Done()
+		var ended *stack.MissionEndedError
+		require.ErrorAs(t, context.Cause(m.Context()), &ended)
+		assert.Equal(t, m.ID(), ended.MissionID)
+		assert.Equal(t, stack.MissionRevoked, ended.State)
+		m.Close(nil)
+	})
+}
+
+// One poll serves all Missions of a client.
+func TestPollIsShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Logged)
+		var missions []*stack.Mission
+		for range 20 {
+			missions = append(missions, s.open(t))
+		}
+		before := s.Requests()
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		assert.Equal(t, 4, s.Requests()-before, "one request every 15 s")
+		for _, m := range missions {
+			m.Close(nil)
+		}
+		before = s.Requests()
+		time.Sleep(time.Minute)
+		assert.Equal(t, before, s.Requests(), "no Mission, no poll")
+	})
+}
+
+// Six hours with a checkpoint every five minutes: the passport lives throughout, and every logged call is in exactly one
+// accepted checkpoint.
+func TestSixHourMission(t *testing.T) {
+	t.Parallel()
+	began := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		m := s.open(t, func(p *stack.MissionParams) { p.CheckpointInterval, p.ExpiresIn = 5*time.Minute, 7*time.Hour })
+		var logged int
+		for range 6 * 60 / 7 {
+			time.Sleep(7 * time.Minute)
+			m.Log("slack", "POST", fmt.Sprintf("https://slack.com/api/%d", logged))
+			logged++
+			token, err := m.Token(t.Context())
+			require.NoError(t, err)
+			v, err := s.client.Passports.Verify(t.Context(), token)
+			require.NoError(t, err)
+			require.True(t, v.Valid, v.Reason)
+			require.True(t, v.Claims.ExpiresAt.After(time.Now()), "the token itself is alive, too")
+		}
+		require.NoError(t, m.Checkpoint(t.Context()))
+		seen := map[string]int{}
+		checkpoints := s.Checkpoints(m.JTI())
+		for _, cp := range checkpoints {
+			for _, call := range cp.ToolCalls {
+				seen[call.Target]++
+			}
+		}
+		assert.GreaterOrEqual(t, len(checkpoints), 72)
+		assert.Len(t, seen, logged)
+		for target, n := range seen {
+			assert.Equal(t, 1, n, target)
+		}
+		var err error
+		m.Close(&err)
+		require.NoError(t, err)
+	})
+	t.Logf("six virtual hours took %s", time.Since(began))
+}
+
+// Faults 1 and 2: a failed checkpoint is told and tried again before the deadline.
+func TestCheckpointIsRetriedBeforeItsDeadline(t *testing.T) {
+	t.Parallel()
+	faults := map[string]stacktest.Fault{
+		"refused":       {Status: 503},
+		"hangs":         {Delay: 30 * time.Second},
+		"answer lost":   {Close: stacktest.CloseAfter},
+		"never arrived": {Close: stacktest.CloseBefore},
+		"cut short":     {TruncateBytes: 5},
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var told []error
+				s := newStage(t, stack.Enforced)
+				m := s.open(t, func(p *stack.MissionParams) {
+					p.CheckpointInterval = time.Minute
+					p.OnCheckpointError = func(err error) { told = append(told, err) }
+				})
+				m.Log("slack", "POST", "https://slack.com/1")
+				fault.Method, fault.Path = "POST", "/v1/passports/{passport_jti}/checkpoint"
+				s.Fault(fault)
+				time.Sleep(61 * time.Second)
+				synctest.Wait()
+				m.Log("slack", "POST", "https://slack.com/2")
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				require.NoError(t, m.Context().Err(), "the passport is alive after its first deadline")
+				seen := map[string]int{}
+				for _, cp := range s.Checkpoints(m.JTI()) {
+					for _, call := range cp.ToolCalls {
+						seen[call.Target]++
+					}
+				}
+				assert.Equal(t, map[string]int{"https://slack.com/1": 1, "https://slack.com/2": 1}, seen)
+				if fault.Close != stacktest.CloseAfter && fault.TruncateBytes == 0 { // those were found to have arrived
+					assert.NotEmpty(t, told)
+					assert.NotZero(t, m.Summary().FailedCheckpoints)
+				}
+				m.Close(nil)
+			})
+		})
+	}
+}
+
+// Fault 4: short intervals are kept.
+func TestCheckpointsGoOutFiveSecondsEarly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		began := time.Now()
+		m := s.open(t, func(p *stack.MissionParams) { p.CheckpointInterval = time.Minute })
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		var at []time.Duration
+		for _, cp := range s.Checkpoints(m.JTI()) {
+			at = append(at, cp.CreatedAt.Sub(began))
+		}
+		assert.Equal(t, []time.Duration{55 * time.Second, 110 * time.Second, 165 * time.Second}, at)
+		m.Close(nil)
+	})
+}
+
+// Fault 5: a call logged while a checkpoint is in flight goes with the next.
+func TestCallLoggedDuringACheckpointIsNotLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		m := s.open(t)
+		m.Log("slack", "POST", "first")
+		s.Fault(stacktest.Fault{Path: "/v1/passports/{passport_jti}/checkpoint", Delay: time.Second})
+		done := make(chan error, 1)
+		go func() { done <- m.Checkpoint(t.Context()) }()
+		time.Sleep(500 * time.Millisecond)
+		m.Log("slack", "POST", "second")
+		require.NoError(t, <-done)
+		require.NoError(t, m.Checkpoint(t.Context()))
+		var targets []string
+		for _, cp := range s.Checkpoints(m.JTI()) {
+			for _, call := range cp.ToolCalls {
+				targets = append(targets, call.Target)
+			}
+		}
+		assert.Equal(t, []string{"first", "second"}, targets)
+		m.Close(nil)
+	})
+}
+
+// Faults 7 and 8: closing during a checkpoint waits for it; nothing is sent afterwards.
+func TestCloseWaitsForACheckpointInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		m := s.open(t, func(p *stack.MissionParams) { p.CheckpointInterval = time.Minute })
+		s.Fault(stacktest.Fault{Path: "/v1/passports/{passport_jti}/checkpoint", Delay: time.Second})
+		time.Sleep(55*time.Second + 500*time.Millisecond)
+		var err error
+		m.Close(&err)
+		require.NoError(t, err)
+		require.Len(t, s.Checkpoints(m.JTI()), 1)
+		assert.False(t, s.Checkpoints(m.JTI())[0].CreatedAt.After(s.Checkout(m.JTI()).SubmittedAt))
+		before := s.Requests()
+		time.Sleep(10 * time.Minute)
+		assert.Equal(t, before, s.Requests())
+	})
+}
+
+// Fault 9: a call that failed is logged; one that never reached the proxy is not.
+func TestFailedCallsAreLogged(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged, stack.WithMaxRetries(0))
+	m := s.open(t)
+	_, err := m.Proxy(t.Context(), stack.ProxyRequest{Service: "slack", Method: "GET", URL: "https://unmapped.example/x"})
+	require.Error(t, err)
+	_, err = m.Proxy(t.Context(), stack.ProxyRequest{Service: "github", Method: "GET", URL: "https://api.github.com/x"})
+	require.ErrorIs(t, err, stack.ErrForbidden)
+	_, err = m.Proxy(t.Context(), stack.ProxyRequest{Service: "slack", URL: "not a url"})
+	var param *stack.ParamError
+	require.ErrorAs(t, err, &param)
+	_, err = m.Proxy(t.Context(), post("#support"))
+	require.NoError(t, err)
+	summary := m.Summary()
+	assert.Equal(t, 3, summary.Calls)
+	assert.Equal(t, 2, summary.Failed)
+	m.Close(nil)
+	require.NotNil(t, m.Result())
+	for _, flag := range m.Result().Flags {
+		assert.NotEqual(t, "unreported_action", flag.Type, flag.Message)
+		assert.NotEqual(t, "phantom_action", flag.Type, flag.Message)
+	}
+}
+
+// Fault 10: the passport is renewed inside the Mission.
+func TestTokenIsRenewed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Logged)
+		m := s.open(t, func(p *stack.MissionParams) { p.TTL, p.ExpiresIn = time.Minute, time.Hour })
+		jti := m.JTI()
+		first, err := m.Token(t.Context())
+		require.NoError(t, err)
+		before := s.Requests()
+		again, err := m.Token(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, first.Reveal(), again.Reveal(), "a short life is no reason to renew on every call")
+		assert.Equal(t, before, s.Requests())
+		for range 50 {
+			time.Sleep(time.Minute)
+			_, err := m.Proxy(t.Context(), post("#support"))
+			require.NoError(t, err)
+		}
+		assert.Equal(t, jti, m.JTI())
+		m.Close(nil)
+	})
+}
+
+func TestTokenIsRenewedOnceForAllWhoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Logged)
+		m := s.open(t, func(p *stack.MissionParams) { p.ExpiresIn = time.Hour })
+		time.Sleep(14*time.Minute - time.Second)
+		synctest.Wait()
+		s.Fault(stacktest.Fault{Path: "/v1/passports/refresh", Delay: 2 * time.Second})
+		time.Sleep(2 * time.Second)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				_, err := m.Token(t.Context())
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		refreshes := 0
+		for _, e := range s.Audit() {
+			if e.Action == "passport.refresh" {
+				refreshes++
+			}
+		}
+		assert.Equal(t, 1, refreshes)
+		m.Close(nil)
+	})
+}
+
+// Fault 11: a bound enforced Mission has checkpoints, and is left open.
+func TestBoundMission(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		opened, err := s.client.Missions.Open(t.Context(), stack.MissionOpenParams{IntentSummary: "Shared", ExpiresIn: time.Hour})
+		require.NoError(t, err)
+		m := s.open(t, func(p *stack.MissionParams) { p.MissionID = opened.MissionID })
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		assert.Len(t, s.Checkpoints(m.JTI()), 1)
+		var runErr error
+		m.Close(&runErr)
+		require.NoError(t, runErr)
+		record, err := s.client.Missions.Get(t.Context(), opened.MissionID)
+		require.NoError(t, err)
+		assert.Equal(t, stack.MissionLive, record.Status)
+	})
+}
+
+// Fault 14: an answer without a passport leaves no Mission open.
+func TestUnusableStartAnswerClosesTheMission(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	client := s.client
+	broken := s.ClientThrough(t, func(path string, body []byte) []byte {
+		if path != "/v1/missions/start" {
+			return body
+		}
+		var answer map[string]any
+		_ = json.Unmarshal(body, &answer)
+		delete(answer, "passport")
+		body, _ = json.Marshal(answer)
+		return body
+	})
+	_, err := broken.Passports.Mission(t.Context(), s.params())
+	var decode *stack.DecodeError
+	require.ErrorAs(t, err, &decode)
+	page, err := client.Missions.List(t.Context(), stack.MissionListParams{})
+	require.NoError(t, err)
+	require.Len(t, page.Items, 1)
+	assert.Equal(t, stack.MissionRevoked, page.Items[0].Status)
+}
+
+// Fault 16: what is reported of a call and of a failure is bounded and bare.
+func TestReportsHoldNoSecretsAndAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	m := s.open(t)
+	_, err := m.Proxy(t.Context(), post("#support"))
+	require.NoError(t, err)
+	m.Log("slack", "POST", "https://user:password@slack.com/path?token=secret#fragment")
+	require.NoError(t, m.Checkpoint(t.Context()))
+	runErr := errors.New(strings.Repeat("long ", 5000))
+	m.Close(&runErr)
+	var targets []string
+	for _, call := range s.Checkpoints(m.JTI())[0].ToolCalls {
+		targets = append(targets, call.Target)
+	}
+	assert.Equal(t, []string{"https://slack.com/api/chat.postMessage", "https://slack.com/path"}, targets)
+	assert.Less(t, len(s.Checkout(m.JTI()).Summary), 1000)
+}
+
+// Fault 17: memory and bodies stay bounded on long runs, and the total is still told.
+func TestLongRunStaysBounded(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	m := s.open(t, func(p *stack.MissionParams) { p.CheckpointInterval = time.Hour })
+	const calls = 25_000
+	for i := range calls {
+		m.Log("slack", "POST", fmt.Sprintf("https://slack.com/api/chat.postMessage/%d", i))
+	}
+	var err error
+	m.Close(&err)
+	require.NoError(t, err)
+	checkout := s.Checkout(m.JTI())
+	assert.Equal(t, calls, checkout.ActionsCount)
+	seen := map[string]int{}
+	for _, cp := range s.Checkpoints(m.JTI()) {
+		for _, call := range cp.ToolCalls {
+			seen[call.Target]++
+		}
+	}
+	for _, call := range checkout.ToolCalls {
+		seen[call.Target] = max(seen[call.Target], 1)
+	}
+	assert.Len(t, seen, calls, "every call was reported")
+}
+
+func TestStandardAgentHasNoCheckpoints(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Standard)
+		m := s.open(t, func(p *stack.MissionParams) { p.CheckpointInterval = time.Minute })
+		require.NoError(t, m.Checkpoint(t.Context()))
+		time.Sleep(10 * time.Minute)
+		var err error
+		m.Close(&err)
+		require.NoError(t, err)
+		assert.Empty(t, s.Checkpoints(m.JTI()))
+		assert.Equal(t, stack.ReviewClean, m.Result().ReviewStatus)
+	})
+}
+
+// Fault 20: a successful exit may say what came of it.
+func TestMissionResult(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	m := s.open(t)
+	_, err := m.Proxy(t.Context(), post("#support"))
+	require.NoError(t, err)
+	m.SetResult("Acknowledged one ticket.", map[string]any{"tickets": 1})
+	m.Close(&err)
+	require.NoError(t, err)
+	assert.Equal(t, "Acknowledged one ticket.", s.Checkout(m.JTI()).Summary)
+	record, err := s.client.Missions.Get(t.Context(), m.ID())
+	require.NoError(t, err)
+	assert.Equal(t, map[string]any{"tickets": 1.0}, record.Output)
+	assert.Equal(t, stack.ReviewClean, m.Result().ReviewStatus, m.Result().Flags)
+	table := m.Summary().String()
+	assert.Regexp(t, `slack +yes +1 +0 +POST×1`, table)
+	assert.Contains(t, table, "review: clean")
+}
+
+func TestSummaryNamesUndeclaredServices(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	m := s.open(t)
+	m.Log("github", "GET", "")
+	m.Close(nil)
+	assert.Regexp(t, `github +NO +1 +0 +GET×1`, m.Summary().String())
+	assert.Equal(t, stack.ReviewBlocked, m.Result().ReviewStatus)
+}
+
+func TestMissionDelegates(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	child := s.Server.Agent(t, stacktest.AgentConfig{Mode: stack.Enforced})
+	m := s.open(t, func(p *stack.MissionParams) { p.WillDelegate = true })
+	passport, err := m.Delegate(t.Context(), stack.PassportDelegateParams{ChildAgentID: child.ID})
+	require.NoError(t, err)
+	request := post("#support")
+	request.PassportToken = passport.Token
+	_, err = s.client.Proxy.Request(t.Context(), request)
+	require.NoError(t, err)
+	var closeErr error
+	m.Close(&closeErr)
+	require.NoError(t, closeErr)
+	assert.Equal(t, []string{child.ID}, s.Checkout(m.JTI()).DelegatedTo)
+	_, err = m.Delegate(t.Context(), stack.PassportDelegateParams{ChildAgentID: child.ID})
+	require.ErrorContains(t, err, "MISSION_CLOSED")
+}
+
+func TestMissionIsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	m := s.open(t)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			_, err := m.Proxy(t.Context(), stack.ProxyRequest{Service: "slack", URL: fmt.Sprintf("https://slack.com/%d", i)})
+			assert.NoError(t, err)
+			m.Log("slack", "GET", "local")
+			assert.NoError(t, m.Checkpoint(t.Context()))
+			_ = m.Summary()
+		})
+	}
+	wg.Wait()
+	var err error
+	m.Close(&err)
+	require.NoError(t, err)
+	assert.Equal(t, 32, m.Summary().Calls)
+}
+
+func TestMissionParamsAreCheckedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Enforced)
+	bad := map[string]func(*stack.MissionParams){
+		"agent_id":                    func(p *stack.MissionParams) { p.AgentID = "" },
+		"intent":                      func(p *stack.MissionParams) { p.Intent = "" },
+		"ttl_seconds":                 func(p *stack.MissionParams) { p.TTL = 2 * time.Hour },
+		"checkpoint_interval_seconds": func(p *stack.MissionParams) { p.CheckpointInterval = time.Second },
+		"expires_in_seconds":          func(p *stack.MissionParams) { p.ExpiresIn = 25 * time.Hour },
+		"estimated_duration_seconds":  func(p *stack.MissionParams) { p.EstimatedDuration = 1500 * time.Millisecond },
+	}
+	before := s.Requests()
+	for name, change := range bad {
+		p := s.params()
+		change(&p)
+		_, err := s.client.Passports.Mission(t.Context(), p)
+		var param *stack.ParamError
+		require.ErrorAs(t, err, &param, name)
+		assert.Equal(t, name, param.Param)
+	}
+	assert.Equal(t, before, s.Requests())
+}

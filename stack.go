@@ -1,0 +1,222 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// DefaultBaseURL is the hosted service.
+const DefaultBaseURL = "https://api.getstack.run"
+
+// Version is the SDK's version, sent in the User-Agent header.
+const Version = "0.1.0"
+
+// Defaults of a [Client].
+const (
+	DefaultTimeout    = 30 * time.Second // bound of one attempt; the whole call is bounded by its context
+	DefaultMaxRetries = 3                // attempts after the first
+)
+
+// Client calls the STACK API. Make one with [New] and share it: it is safe for concurrent use, keeps one connection
+// pool, and starts no goroutine until a [Mission] needs one.
+type Client struct {
+	Agents         *AgentsService
+	Services       *ServicesService
+	Credentials    *CredentialsService
+	Passports      *PassportsService
+	Missions       *MissionsService
+	Proxy          *ProxyService
+	Audit          *AuditService
+	SecurityEvents *SecurityEventsService
+	Reviews        *ReviewsService
+	Usage          *UsageService
+
+	transport *transport
+	poller    *poller
+	logger    *slog.Logger
+}
+
+// Option configures a [Client].
+type Option func(*config) error
+
+type config struct {
+	apiKey     Secret
+	baseURL    string
+	httpClient *http.Client
+	logger     *slog.Logger
+	timeout    time.Duration
+	maxRetries int
+	userAgent  string
+	poll       time.Duration
+}
+
+// WithAPIKey authenticates with an operator or member key, or with a partner grant token. It wins over STACK_API_KEY and
+// is sent to whatever base URL the client has.
+func WithAPIKey(key string) Option {
+	return func(c *config) error {
+		if key == "" {
+			return &ParamError{Param: "WithAPIKey", Reason: "is empty; leave the option out to use STACK_API_KEY"}
+		}
+		if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return &ParamError{Param: "WithAPIKey", Reason: "has a space or a character outside ASCII; it must be the bare key"}
+		}
+		c.apiKey = NewSecret(key)
+		return nil
+	}
+}
+
+// WithBaseURL sends every call to another server than [DefaultBaseURL], such as a mock. It wins over STACK_BASE_URL.
+func WithBaseURL(baseURL string) Option {
+	return func(c *config) error {
+		if baseURL == "" {
+			return &ParamError{Param: "WithBaseURL", Reason: "is empty; leave the option out for " + DefaultBaseURL}
+		}
+		c.baseURL = baseURL
+		return nil
+	}
+}
+
+// WithHTTPClient sends through a copy of the given client: its Transport and Jar are used; timeout and redirects stay
+// the SDK's own.
+func WithHTTPClient(client *http.Client) Option {
+	return func(c *config) error {
+		if client == nil {
+			return &ParamError{Param: "WithHTTPClient", Reason: "is nil; leave the option out for the default client"}
+		}
+		c.httpClient = client
+		return nil
+	}
+}
+
+// WithLogger makes the client log each attempt at debug level, and what goes wrong in the background of a Mission at
+// warning level. Logged are methods, route patterns, statuses, delays and request ids; never bodies, ids or secrets.
+// The default logs nothing.
+func WithLogger(logger *slog.Logger) Option {
+	return func(c *config) error {
+		if logger == nil {
+			return &ParamError{Param: "WithLogger", Reason: "is nil; leave the option out to log nothing"}
+		}
+		c.logger = logger
+		return nil
+	}
+}
+
+// WithTimeout bounds each attempt, from dialling to the last byte. The default is [DefaultTimeout].
+func WithTimeout(timeout time.Duration) Option {
+	return func(c *config) error {
+		if timeout <= 0 {
+			return &ParamError{Param: "WithTimeout", Reason: fmt.Sprintf("is %s; it must be more than zero", timeout)}
+		}
+		c.timeout = timeout
+		return nil
+	}
+}
+
+// WithMaxRetries sets how often a call that may be repeated is tried after its first attempt; 0 turns retries off. The
+// default is [DefaultMaxRetries].
+func WithMaxRetries(n int) Option {
+	return func(c *config) error {
+		if n < 0 || n > 20 {
+			return &ParamError{Param: "WithMaxRetries", Reason: fmt.Sprintf("is %d; it may be 0 to 20", n)}
+		}
+		c.maxRetries = n
+		return nil
+	}
+}
+
+// WithUserAgent appends a product token, such as "triage/1.2", to the User-Agent header.
+func WithUserAgent(product string) Option {
+	return func(c *config) error {
+		if product == "" || strings.ContainsFunc(product, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return &ParamError{Param: "WithUserAgent", Reason: "must be printable ASCII text such as \"triage/1.2\""}
+		}
+		c.userAgent = product
+		return nil
+	}
+}
+
+// WithPollInterval sets how often the client asks which passports of its open Missions are alive, so that the kill switch
+// stops an agent that makes no call. The default is [DefaultPollInterval]; it may be 1 s to 1 min.
+func WithPollInterval(interval time.Duration) Option {
+	return func(c *config) error {
+		if interval < time.Second || interval > time.Minute {
+			return &ParamError{Param: "WithPollInterval", Reason: fmt.Sprintf("is %s; it may be 1s to 1m0s", interval)}
+		}
+		c.poll = interval
+		return nil
+	}
+}
+
+// New makes a client. Without options it takes its key from STACK_API_KEY and its base URL from STACK_BASE_URL, or
+// [DefaultBaseURL]. A key from the environment goes only to the default base URL, to the one from the environment, or to
+// a loopback address; with any other WithBaseURL, WithAPIKey is needed as well.
+//
+// It fails with a [*ParamError] for a bad option and with [ErrNoCredentials] when there is no key to use. It makes no
+// network call.
+func New(opts ...Option) (*Client, error) {
+	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries, logger: slog.New(slog.DiscardHandler)}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, &ParamError{Param: "option", Reason: "is nil"}
+		}
+		if err := opt(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	base, key, err := resolveCredentials(cfg.baseURL, cfg.apiKey)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{logger: cfg.logger, transport: newTransport(base, key, cfg)}
+	c.poller = newPoller(c, cfg.poll)
+	c.Agents = &AgentsService{c}
+	c.Services = &ServicesService{c}
+	c.Credentials = &CredentialsService{c}
+	c.Passports = &PassportsService{c}
+	c.Missions = &MissionsService{c}
+	c.Proxy = &ProxyService{c}
+	c.Audit = &AuditService{c}
+	c.SecurityEvents = &SecurityEventsService{c}
+	c.Reviews = &ReviewsService{c}
+	c.Usage = &UsageService{c}
+	return c, nil
+}
+
+// BaseURL returns the base URL that the client calls, without a trailing slash.
+func (c *Client) BaseURL() string { return c.transport.base.String() }
+
+// Do calls an endpoint that the SDK does not know yet. path begins with a slash and may have a query; its segments must
+// already be escaped. in, if not nil, is sent as JSON; the answer is decoded into out unless that is nil. Only GET is
+// retried. Errors are those of every other call.
+func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	rel, err := url.Parse(path)
+	if err != nil || !strings.HasPrefix(path, "/") || rel.Host != "" {
+		return &ParamError{Param: "path", Reason: fmt.Sprintf("is %q; it must begin with one slash, such as /v1/agents", excerpt([]byte(path)))}
+	}
+	cl := &call{method: strings.ToUpper(method), pattern: rel.Path, raw: rel, body: in}
+	ans, err := c.transport.do(ctx, cl)
+	if err != nil || out == nil {
+		return err
+	}
+	return ans.decode(cl, out)
+}
+
+// parseBaseURL checks a base URL and strips its trailing slashes.
+func parseBaseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(raw, "/"))
+	switch {
+	case err != nil:
+		return nil, &ParamError{Param: "base URL", Reason: "is not a URL: " + errors.Unwrap(err).Error()}
+	case u.User != nil:
+		return nil, &ParamError{Param: "base URL", Reason: "has user information; give the key with WithAPIKey instead"}
+	case (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
+		return nil, &ParamError{Param: "base URL", Reason: fmt.Sprintf("is %q; it must be http(s)://host[/prefix] without a query", u.Redacted())}
+	}
+	return u, nil
+}

@@ -1,0 +1,438 @@
+package stack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+)
+
+const (
+	maxErrorBody  = 1 << 20  // more of an error body than this is not read
+	maxAnswerBody = 48 << 20 // a proxied answer may hold 10 MB, base64-encoded and escaped
+)
+
+// call is one API call: what is sent, and whether it may be sent again.
+type call struct {
+	method, pattern string
+	ids             []string // values of the pattern's {placeholders}, in order
+	query           url.Values
+	header          http.Header
+	body            any      // nil sends no body
+	keyed           bool     // a key makes a repetition harmless
+	raw             *url.URL // set by Client.Do instead of ids and query
+	missionBound    bool     // a refusal may mean that the Mission is over
+}
+
+func get(pattern string, ids ...string) *call  { return newCall(http.MethodGet, pattern, ids) }
+func post(pattern string, ids ...string) *call { return newCall(http.MethodPost, pattern, ids) }
+func patch(pattern string, ids ...string) *call {
+	return newCall(http.MethodPatch, pattern, ids)
+}
+func del(pattern string, ids ...string) *call { return newCall(http.MethodDelete, pattern, ids) }
+
+func newCall(method, pattern string, ids []string) *call {
+	return &call{method: method, pattern: pattern, ids: ids}
+}
+
+// with sets the JSON body.
+func (c *call) with(body any) *call {
+	c.body = body
+	return c
+}
+
+// param adds a query parameter unless its value is empty.
+func (c *call) param(name, value string) *call {
+	if value != "" {
+		if c.query == nil {
+			c.query = url.Values{}
+		}
+		c.query.Set(name, value)
+	}
+	return c
+}
+
+// number adds a query parameter unless it is zero.
+func (c *call) number(name string, value int) *call {
+	if value == 0 {
+		return c
+	}
+	return c.param(name, strconv.Itoa(value))
+}
+
+// head sets a header unless its value is empty.
+func (c *call) head(name, value string) *call {
+	if value != "" {
+		if c.header == nil {
+			c.header = http.Header{}
+		}
+		c.header.Set(name, value)
+	}
+	return c
+}
+
+// passport presents a passport with the call.
+func (c *call) passport(token Secret) *call { return c.head("X-Passport-Token", token.Reveal()) }
+
+// boundToMission reads a refusal that names a Mission as the Mission's end.
+func (c *call) boundToMission() *call {
+	c.missionBound = true
+	return c
+}
+
+// send makes a call and decodes its answer.
+func send[T any](ctx context.Context, c *Client, cl *call) (*T, error) {
+	ans, err := c.transport.do(ctx, cl)
+	if err != nil {
+		return nil, err
+	}
+	out := new(T)
+	if err := ans.decode(cl, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// sendList makes a call whose answer is a bare array.
+func sendList[T any](ctx context.Context, c *Client, cl *call) ([]T, error) {
+	out, err := send[[]T](ctx, c, cl)
+	if err != nil {
+		return nil, err
+	}
+	return *out, nil
+}
+
+// answer is a read response with a good status.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a *answer) decode(cl *call, out any) error {
+	if a.status == http.StatusNoContent {
+		return nil
+	}
+	if err := json.Unmarshal(a.body, out); err != nil {
+		return &DecodeError{Method: cl.method, Route: cl.pattern, Status: a.status, Excerpt: excerpt(a.body), Err: err}
+	}
+	return nil
+}
+
+// transport is the one place where requests are built, sent, retried and read.
+type transport struct {
+	base      *url.URL
+	apiKey    Secret
+	userAgent string
+	logger    *slog.Logger
+	retry     *retryablehttp.Client
+	budget    *retryBudget
+}
+
+func newTransport(base *url.URL, key Secret, cfg config) *transport {
+	inner := http.Client{}
+	if cfg.httpClient != nil {
+		inner = *cfg.httpClient
+	} else {
+		inner.Transport = http.DefaultTransport.(*http.Transport).Clone()
+	}
+	inner.Timeout = cfg.timeout
+	inner.CheckRedirect = refuseForeignRedirect
+	t := &transport{base: base, apiKey: key, logger: cfg.logger, budget: newRetryBudget(),
+		userAgent: fmt.Sprintf("getstack-go/%s (%s; %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)}
+	if cfg.userAgent != "" {
+		t.userAgent += " " + cfg.userAgent
+	}
+	t.retry = &retryablehttp.Client{
+		HTTPClient:   &inner,
+		RetryMax:     cfg.maxRetries,
+		CheckRetry:   t.checkRetry,
+		Backoff:      backoff,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+	return t
+}
+
+// redirectError refuses a redirect. The client's credentials would follow it.
+type redirectError struct{ reason string }
+
+func (e *redirectError) Error() string { return "redirect refused: " + e.reason }
+
+func refuseForeignRedirect(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	switch {
+	case first.Method != http.MethodGet && first.Method != http.MethodHead:
+		return &redirectError{"the call is a " + first.Method}
+	case req.URL.Scheme != first.URL.Scheme || req.URL.Host != first.URL.Host:
+		return &redirectError{"it leads to another scheme, host or port"}
+	case len(via) >= 5:
+		return &redirectError{"too many in a row"}
+	}
+	return nil
+}
+
+// do sends a call, again where that is safe, and returns its answer or a typed error.
+func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
+	target, err := cl.url(t.base)
+	if err != nil {
+		return nil, err
+	}
+	var body any // a nil interface keeps retryablehttp from sending an empty body
+	if cl.body != nil {
+		if body, err = marshalJSON(cl.body); err != nil {
+			return nil, &ParamError{Param: "body of " + cl.method + " " + cl.pattern, Reason: "cannot be sent as JSON: " + err.Error()}
+		}
+	}
+	state := &attempts{call: cl, max: t.retry.RetryMax}
+	req, err := retryablehttp.NewRequestWithContext(context.WithValue(ctx, attemptsKey{}, state), cl.method, target.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("stack: %s %s: %w", cl.method, cl.pattern, stripURL(err))
+	}
+	for name, values := range cl.header {
+		req.Header[name] = values
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", t.userAgent)
+	req.Header.Set("Authorization", "Bearer "+t.apiKey.Reveal())
+
+	ans := &answer{}
+	req.SetResponseHandler(func(resp *http.Response) error { return ans.read(resp) })
+	state.began = time.Now()
+	resp, err := t.retry.Do(req)
+	if resp != nil {
+		defer resp.Body.Close() //nolint:errcheck // nothing is lost: the body is read or given up
+	}
+	if err != nil {
+		return nil, t.failure(ctx, state, err)
+	}
+	if ans.header == nil { // the retries ended on a status that is worth another try
+		if err := ans.read(resp); err != nil {
+			return nil, t.failure(ctx, state, err)
+		}
+	}
+	if ans.status < 200 || ans.status >= 300 {
+		apiErr := parseError(ans.status, ans.header, ans.body)
+		apiErr.Method, apiErr.Route, apiErr.Attempts = cl.method, cl.pattern, state.n
+		if cl.missionBound {
+			return nil, asMissionEnded(apiErr)
+		}
+		return nil, apiErr
+	}
+	return ans, nil
+}
+
+// read takes the whole body, up to a bound.
+func (a *answer) read(resp *http.Response) error {
+	limit := int64(maxAnswerBody)
+	if resp.StatusCode >= 400 {
+		limit = maxErrorBody
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	if int64(len(body)) > limit {
+		if resp.StatusCode < 400 {
+			return &tooLargeError{limit}
+		}
+		body = body[:limit]
+	}
+	a.status, a.header, a.body = resp.StatusCode, resp.Header, body
+	return nil
+}
+
+type tooLargeError struct{ limit int64 }
+
+func (e *tooLargeError) Error() string { return fmt.Sprintf("the answer is over %d bytes", e.limit) }
+
+// unsentError marks a call that certainly never reached the server.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
+
+// failure names a failed exchange by method and route: the URL, with its query, stays out of the text. A context that
+// ended is told with its cause.
+func (t *transport) failure(ctx context.Context, state *attempts, err error) error {
+	inner := stripURL(err)
+	if cause := context.Cause(ctx); cause != nil {
+		if ctxErr := ctx.Err(); cause != ctxErr { //nolint:errorlint // is it the very same value
+			inner = fmt.Errorf("%w: %w", ctxErr, cause)
+		} else {
+			inner = ctxErr
+		}
+	}
+	wrapped := fmt.Errorf("stack: %s %s: %w", state.call.method, state.call.pattern, inner)
+	if neverSent(err) {
+		return &unsentError{wrapped}
+	}
+	return wrapped
+}
+
+func stripURL(err error) error {
+	var urlErr *url.Error
+	if errors.As(err, &urlErr) {
+		return urlErr.Err
+	}
+	return err
+}
+
+// neverSent reports that no connection was made.
+func neverSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// url fills the ids into the pattern.
+func (c *call) url(base *url.URL) (*url.URL, error) {
+	if c.raw != nil {
+		u := *base
+		u.Path, u.RawPath = base.Path+c.raw.Path, base.EscapedPath()+c.raw.EscapedPath()
+		u.RawQuery = c.raw.RawQuery
+		return &u, nil
+	}
+	var plain, escaped strings.Builder
+	rest, ids := c.pattern, c.ids
+	for {
+		open := strings.IndexByte(rest, '{')
+		if open < 0 {
+			break
+		}
+		end := strings.IndexByte(rest, '}')
+		name, id := rest[open+1:end], ids[0]
+		switch id {
+		case "":
+			return nil, &ParamError{Param: name, Reason: "is empty; it is required"}
+		case ".", "..":
+			return nil, &ParamError{Param: name, Reason: fmt.Sprintf("is %q, which is a path and not an id", id)}
+		}
+		plain.WriteString(rest[:open] + id)
+		escaped.WriteString(rest[:open] + escapeSegment(id))
+		rest, ids = rest[end+1:], ids[1:]
+	}
+	u := *base
+	u.Path, u.RawPath = base.Path+plain.String()+rest, base.EscapedPath()+escaped.String()+rest
+	u.RawQuery = c.query.Encode()
+	return &u, nil
+}
+
+// escapeSegment leaves only unreserved characters as they are. (contract: endpoints 1.3, esc)
+func escapeSegment(id string) string { return strings.ReplaceAll(url.QueryEscape(id), "+", "%20") }
+
+// attempts is the state of one call across its attempts; it travels in the context, since retryablehttp hands nothing
+// else to its hooks.
+type attempts struct {
+	call  *call
+	n     int // attempts made
+	max   int // retries allowed
+	wait  time.Duration
+	began time.Time
+}
+
+type attemptsKey struct{}
+
+// A server that asks for a longer wait than this gets its answer passed on to the caller at once.
+const maxRetryWait = 30 * time.Second
+
+// checkRetry decides whether an attempt is followed by another. The table:
+//
+//	never sent (dialling failed)             every call
+//	429                                      every call: it was refused, so it did not act
+//	other connection errors, cut answers     reads and keyed calls
+//	408, 500, 502, 503, 504                  reads and keyed calls
+//	anything else                            no call
+//
+// Nothing is retried once the context is done, when the wait would pass its deadline or the cap, or when the client's
+// retry budget is spent.
+func (t *transport) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	state, _ := ctx.Value(attemptsKey{}).(*attempts)
+	state.n++
+	t.logAttempt(ctx, state, resp, err)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	safe := state.call.method == http.MethodGet || state.call.keyed
+	var again bool
+	var asked time.Duration
+	switch {
+	case err != nil:
+		again = (safe || neverSent(err)) && retryableFailure(ctx, err)
+	case resp.StatusCode == http.StatusTooManyRequests:
+		again = true
+	default:
+		switch resp.StatusCode {
+		case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
+			http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			again = safe
+		}
+	}
+	if !again {
+		if err == nil {
+			t.budget.refund()
+		}
+		return false, nil
+	}
+	if resp != nil && err == nil {
+		asked = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	state.wait = max(asked, fullJitter(state.n-1))
+	deadline, bounded := ctx.Deadline()
+	if state.n > state.max || asked > maxRetryWait || bounded && time.Until(deadline) <= state.wait || !t.budget.take() {
+		return false, nil
+	}
+	return true, nil
+}
+
+// retryableFailure leaves out what another attempt cannot mend: refused redirects, certificates, bad schemes.
+func retryableFailure(ctx context.Context, err error) bool {
+	var redirect *redirectError
+	var tooLarge *tooLargeError
+	if errors.As(err, &redirect) || errors.As(err, &tooLarge) {
+		return false
+	}
+	again, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err)
+	return again
+}
+
+// backoff gives the wait that checkRetry settled on; without a response there is no way to it, and none was asked for.
+func backoff(_, _ time.Duration, n int, resp *http.Response) time.Duration {
+	if resp != nil && resp.Request != nil {
+		if state, ok := resp.Request.Context().Value(attemptsKey{}).(*attempts); ok {
+			return state.wait
+		}
+	}
+	return fullJitter(n)
+}
+
+// fullJitter doubles a quarter of a second n times, up to 8 s, and takes a random part of it.
+func fullJitter(n int) time.Duration {
+	ceiling := 250 * time.Millisecond << min(n, 5)
+	return time.Millisecond + rand.N(ceiling)
+}
+
+func (t *transport) logAttempt(ctx context.Context, state *attempts, resp *http.Response, err error) {
+	if !t.logger.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", state.call.method), slog.String("route", state.call.pattern),
+		slog.Int("attempt", state.n), slog.Duration("elapsed", time.Since(state.began)),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", stripURL(err).Error()))
+	} else {
+		attrs = append(attrs, slog.Int("status", resp.StatusCode), slog.String("request_id", resp.Header.Get("X-Request-Id")))
+	}
+	t.logger.LogAttrs(ctx, slog.LevelDebug, "stack call", attrs...)
+}
