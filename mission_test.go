@@ -1,10 +1,12 @@
 package stack_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -35,6 +37,11 @@ func newStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *st
 	}))
 	return &stage{srv, srv.Client(opts...), srv.Agent(t, stacktest.AgentConfig{Mode: mode, Services: []string{"slack"}})}
 }
+
+// transportFunc is an http.RoundTripper.
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func (s *stage) params() stack.MissionParams {
 	return stack.MissionParams{AgentID: s.agent.ID, Intent: "Acknowledge tickets", Services: []string{"slack"}, ExpiresIn: time.Hour}
@@ -511,17 +518,23 @@ func TestBoundMission(t *testing.T) {
 func TestUnusableStartAnswerClosesTheMission(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, stack.Enforced)
-	client := s.client
-	broken := s.ClientThrough(t, func(path string, body []byte) []byte {
-		if path != "/v1/missions/start" {
-			return body
+	withoutPassport := transportFunc(func(req *http.Request) (*http.Response, error) {
+		resp, err := s.Transport().RoundTrip(req)
+		if err != nil || req.URL.Path != "/v1/missions/start" {
+			return resp, err
 		}
+		defer resp.Body.Close() //nolint:errcheck // read to its end
 		var answer map[string]any
-		_ = json.Unmarshal(body, &answer)
+		if err = json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+			return nil, err
+		}
 		delete(answer, "passport")
-		body, _ = json.Marshal(answer)
-		return body
+		body, err := json.Marshal(answer)
+		resp.Body = io.NopCloser(bytes.NewReader(body))
+		return resp, err
 	})
+	client := s.client
+	broken := s.Client(stack.WithHTTPClient(&http.Client{Transport: withoutPassport}))
 	_, err := broken.Passports.Mission(t.Context(), s.params())
 	var decode *stack.DecodeError
 	require.ErrorAs(t, err, &decode)

@@ -130,6 +130,48 @@ func TestUsageRefusals(t *testing.T) {
 	}
 }
 
+// TestUsageCountsProxiedCalls tells the calls that were let through from those that were refused: both are counted by the
+// plan's meter, only the first are actions.
+func TestUsageCountsProxiedCalls(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	client := srv.Client()
+	srv.Upstream("slack.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	agent := registerLogged(t, client, "bot")
+	connection, err := client.Services.Connect(t.Context(), stack.ServiceConnectParams{ServiceID: "slack",
+		OAuthToken: stack.NewSecret("xoxb-1"), Scopes: []string{"chat:write"}})
+	require.NoError(t, err)
+	_, err = client.Services.GrantAgentAccess(t.Context(), stack.GrantParams{AgentID: agent.ID,
+		ServiceConnectionID: connection.ID, Scopes: []string{"chat:write"}})
+	require.NoError(t, err)
+	token := startMission(t, client, agent).Passport.Token
+	for range 3 {
+		_, err := client.Proxy.Get(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/auth.test",
+			PassportToken: token})
+		require.NoError(t, err)
+	}
+	_, err = client.Proxy.Get(t.Context(), stack.ProxyRequest{Service: "github", URL: "https://api.github.com/user",
+		PassportToken: token})
+	require.ErrorIs(t, err, stack.ErrForbidden)
+
+	usage, err := client.Usage.Get(t.Context(), stack.UsageParams{})
+	require.NoError(t, err)
+	assert.Equal(t, 3, usage.Consumption.Actions.Used)
+	assert.Equal(t, stack.Meter{Used: 4}, usage.Consumption.Meters["proxy_calls"])
+	assert.Equal(t, stack.Meter{Used: 1}, usage.Consumption.Meters["services"])
+	meter, err := client.Proxy.Usage(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, stack.MeterUsage{Tier: stack.TierEnterprise, Used: 4, Period: usage.PeriodLabel}, *meter)
+
+	srv.SetPolicy(stacktest.Policy{Tier: stack.TierFree})
+	meter, err = client.Proxy.Usage(t.Context())
+	require.NoError(t, err)
+	limit, left := 5_000, 4_996
+	assert.Equal(t, stack.MeterUsage{Tier: stack.TierFree, Limit: &limit, Used: 4, Remaining: &left, Period: usage.PeriodLabel}, *meter)
+}
+
 func TestPlansLimitAgents(t *testing.T) {
 	t.Parallel()
 	srv := stacktest.New(t)

@@ -1,4 +1,17 @@
-// Package stacktest runs the whole STACK server in the test's process.
+// Package stacktest runs the whole STACK server in the process of a test, so that code which uses the SDK can be tested with
+// no network and no account. It is real behaviour: passports are signed, credentials injected and calls forwarded,
+// detectors run, the audit log is chained.
+//
+//	srv := stacktest.New(t)
+//	srv.Upstream("slack.com", slackStub)
+//	agent := srv.Agent(t, stacktest.AgentConfig{Services: []string{"slack"}})
+//	err := run(t.Context(), srv.Client(), agent.ID)
+//	srv.RequireAuditIntact(t)
+//
+// By default the server is on an in-memory network: it needs no port, and works inside a testing/synctest bubble, where a
+// Mission of six hours takes milliseconds. [Server.URL] opens a loopback port for clients in other processes.
+//
+// What the mock knows of the hosted service, and what is a decision of this project, is listed in the README under Fidelity.
 package stacktest
 
 import (
@@ -9,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,115 +33,189 @@ import (
 	"github.com/getstack-go/stack/internal/pipenet"
 )
 
-// TB is the part of testing.TB that the package uses.
+// TB is the part of [testing.TB] that this package uses.
 type TB interface {
 	Helper()
+	Context() context.Context
+	Cleanup(func())
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
-	Logf(format string, args ...any)
-	Cleanup(func())
-	Context() context.Context
 }
 
 // Option configures a [Server].
-type Option func(*options)
+type Option func(*Server)
 
-type options struct{ server mockserver.Options }
+// WithLogger makes the server log each request at info level, and what goes wrong in it at error level. The default logs
+// nothing.
+func WithLogger(logger *slog.Logger) Option { return func(s *Server) { s.logger = logger } }
 
-// WithLogger makes the server log.
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.server.Logger = l } }
+// FailOnOpenMissions makes the test fail at its end when a Mission is still live: somebody forgot to close it.
+func FailOnOpenMissions() Option { return func(s *Server) { s.failOnOpen = true } }
 
-// Server is a running mock.
+// Server is a running mock. It is safe for concurrent use.
 type Server struct {
-	mock      *mockserver.Server
+	mock       *mockserver.Server
+	logger     *slog.Logger
+	failOnOpen bool
+
 	http      *http.Server
-	listener  *pipenet.Listener
-	transport *http.Transport
-	done      chan struct{}
+	pipe      *pipenet.Listener
+	transport *http.Transport // clients' connections to pipe
+	serving   sync.WaitGroup
 	requests  atomic.Int64
 
 	mu        sync.Mutex
+	url       string // of the loopback port, once it is open
 	forwarded map[string][]ForwardedRequest
 }
 
-// ForwardedRequest is what an upstream received.
-type ForwardedRequest struct {
-	Method, Path, Query string
-	Header              http.Header
-	Body                []byte
-}
-
-// Start starts a server; Close ends it.
+// Start starts a server for a program that is no test. It must be closed.
 func Start(opts ...Option) (*Server, error) {
-	var o options
-	for _, opt := range opts {
-		opt(&o)
+	s := &Server{pipe: pipenet.Listen(), logger: slog.New(slog.DiscardHandler), forwarded: map[string][]ForwardedRequest{}}
+	for i, opt := range opts {
+		if opt == nil {
+			return nil, fmt.Errorf("stacktest: option %d is nil", i)
+		}
+		opt(s)
 	}
-	s := &Server{mock: mockserver.New(o.server), listener: pipenet.Listen(), done: make(chan struct{}), forwarded: map[string][]ForwardedRequest{}}
-	s.http = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.requests.Add(1)
-		s.mock.ServeHTTP(w, r)
-	})}
-	s.transport = &http.Transport{DialContext: s.listener.DialContext}
-	go func() {
-		defer close(s.done)
-		_ = s.http.Serve(s.listener)
-	}()
+	s.mock = mockserver.New(mockserver.Options{Logger: s.logger})
+	s.transport = &http.Transport{DialContext: s.pipe.DialContext}
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ReadHeaderTimeout: 30 * time.Second}
+	s.serve(s.pipe)
 	return s, nil
 }
 
-// New starts a server for a test.
+// New starts a server for a test, which closes it at its end.
 func New(t TB, opts ...Option) *Server {
 	t.Helper()
 	s, err := Start(opts...)
 	if err != nil {
-		t.Fatalf("stacktest: %s", err)
+		t.Fatalf("%s", err)
 	}
-	t.Cleanup(s.Close)
+	t.Cleanup(func() {
+		if s.failOnOpen {
+			for _, m := range s.mock.OpenMissions() {
+				t.Errorf("stacktest: Mission %s (%s) was left open", m.MissionID, m.IntentSummary)
+			}
+		}
+		s.Close()
+	})
 	return s
 }
 
-// Close ends the server.
+// Close ends the server and its connections. It returns when nothing of it runs any more.
 func (s *Server) Close() {
 	s.transport.CloseIdleConnections()
-	_ = s.http.Close()
-	_ = s.listener.Close()
-	<-s.done
+	_ = s.http.Close() // its listeners' errors say only that they are closed
+	s.serving.Wait()
 }
 
-// Client returns a client.
+func (s *Server) serve(l net.Listener) {
+	s.serving.Add(1)
+	go func() {
+		defer s.serving.Done()
+		_ = s.http.Serve(l) // ends with ErrServerClosed
+	}()
+}
+
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	s.requests.Add(1)
+	s.mock.ServeHTTP(w, r)
+}
+
+// Client returns a client of the server's first operator, on the in-memory network. It panics on an option that is wrong.
 func (s *Server) Client(opts ...stack.Option) *stack.Client {
-	base := []stack.Option{stack.WithBaseURL("http://stack.mock"), stack.WithAPIKey(s.mock.Credentials().APIKey),
+	base := []stack.Option{stack.WithBaseURL("http://stack.mock"), stack.WithAPIKey(s.APIKey()),
 		stack.WithHTTPClient(&http.Client{Transport: s.transport})}
-	c, err := stack.New(append(base, opts...)...)
+	client, err := stack.New(append(base, opts...)...)
 	if err != nil {
-		panic(err)
+		panic("stacktest: " + err.Error())
 	}
-	return c
+	return client
 }
 
-// Requests counts requests.
+// Transport returns the in-memory link to the server, for a client of one's own.
+func (s *Server) Transport() http.RoundTripper { return s.transport }
+
+// URL returns the base URL of a loopback port that reaches the server. The port is opened by the first call. Not for use
+// inside a synctest bubble.
+func (s *Server) URL() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.url != "" {
+		return s.url, nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("stacktest: %w", err)
+	}
+	s.serve(l)
+	s.url = "http://" + l.Addr().String()
+	return s.url, nil
+}
+
+// APIKey returns the key of the first operator.
+func (s *Server) APIKey() string { return s.mock.Credentials().APIKey }
+
+// OperatorID returns the id of the first operator.
+func (s *Server) OperatorID() string { return s.mock.Credentials().OperatorID }
+
+// Now returns the server's time.
+func (s *Server) Now() time.Time { return s.mock.Now() }
+
+// Advance moves the server's clock ahead of the process's and returns its time; everything that falls due on the way has
+// happened then. Inside a synctest bubble time.Sleep moves both.
+func (s *Server) Advance(d time.Duration) time.Time { return s.mock.Advance(d) }
+
+// Reset forgets everything but the operator, its key, and the upstreams.
+func (s *Server) Reset() {
+	s.mock.Reset()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forwarded = map[string][]ForwardedRequest{}
+}
+
+// Requests returns how many requests the server has got.
 func (s *Server) Requests() int { return int(s.requests.Load()) }
 
-// Upstream maps a host.
-func (s *Server) Upstream(host string, h http.Handler) {
-	_ = s.mock.MapUpstream(host, forward.Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		s.mu.Lock()
-		s.forwarded[host] = append(s.forwarded[host], ForwardedRequest{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
-		s.mu.Unlock()
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		h.ServeHTTP(w, r)
-	})})
+// ForwardedRequest is a request that an upstream got, with the credential that the proxy injected.
+type ForwardedRequest struct {
+	Method string
+	Path   string
+	Query  string
+	Header http.Header
+	Body   []byte
 }
 
-// Forwarded lists what arrived.
+// Upstream lets a handler stand for a host: proxied calls to it are served by the handler, in this process. A second call
+// for the same host replaces the first. It panics on a host that is none.
+func (s *Server) Upstream(host string, handler http.Handler) {
+	recording := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, "the body could not be read", http.StatusBadRequest)
+			return
+		}
+		s.mu.Lock()
+		key := strings.ToLower(host)
+		s.forwarded[key] = append(s.forwarded[key], ForwardedRequest{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body})
+		s.mu.Unlock()
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		handler.ServeHTTP(w, r)
+	})
+	if err := s.mock.MapUpstream(host, forward.Target{Handler: recording}); err != nil {
+		panic("stacktest: " + err.Error())
+	}
+}
+
+// UpstreamURL sends proxied calls to a host to a server at a base URL, such as one in another process.
+func (s *Server) UpstreamURL(host, baseURL string) error {
+	return s.mock.MapUpstream(host, forward.Target{URL: baseURL})
+}
+
+// Forwarded returns what the upstream of a host has got, in order.
 func (s *Server) Forwarded(host string) []ForwardedRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]ForwardedRequest(nil), s.forwarded[host]...)
+	return append([]ForwardedRequest(nil), s.forwarded[strings.ToLower(host)]...)
 }
-
-var _ = fmt.Sprint
-var _ = net.ErrClosed
-var _ = time.Now

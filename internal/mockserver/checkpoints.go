@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/getstack-go/stack"
@@ -107,7 +108,7 @@ func (p *passport) mustBeOpen(now time.Time) error {
 	sent := map[string]any{"check": "passport_state", "sent": p.status(now), "allowed": "active"}
 	if p.ended() {
 		sent["revocation_reason"] = p.reason
-		return refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport is "+p.status(now), sent)
+		return refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", strings.TrimSuffix("the passport is "+p.status(now)+": "+p.reason, ": "), sent)
 	}
 	if !now.Before(p.expiresAt) {
 		return refuse(http.StatusUnauthorized, "PASSPORT_EXPIRED", "the passport has expired", sent)

@@ -71,6 +71,18 @@ func (t *faultTable) remove(id string) (left int) {
 	return 0
 }
 
+// left returns how many calls a fault is still to meet.
+func (t *faultTable) left(id string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range t.faults {
+		if f.id == id {
+			return f.left
+		}
+	}
+	return 0
+}
+
 func (t *faultTable) clear() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,6 +113,9 @@ func (t *faultTable) match(ctx context.Context, method, path string) (*faultRun,
 		return nil, nil
 	}
 	run.wait(ctx)
+	if ctx.Err() != nil { // the caller has hung up; the call is not handled behind its back
+		panic(http.ErrAbortHandler)
+	}
 	if run.fault.Status == 0 {
 		return run, nil
 	}

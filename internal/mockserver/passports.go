@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/getstack-go/stack"
@@ -66,7 +67,7 @@ func (p *passport) status(now time.Time) string {
 // service finds what the passport reaches of a service: it must be granted and, where an intent was declared, be named by
 // it.
 func (p *passport) service(name string) (stack.PassportService, bool) {
-	for _, s := range p.claims.STK.Services {
+	for _, s := range slices.Backward(p.claims.STK.Services) { // of several connections of a provider, the newest granted
 		if s.ServiceName == name && p.declares(name) {
 			return s, true
 		}

@@ -100,4 +100,6 @@ func (s *Server) operatorByID(id string) (*operator, bool) {
 }
 
 // MapUpstream sends proxied calls to a host to a handler in this process or to a server's base URL.
-func (s *Server) MapUpstream(host string, target forward.Target) error { return s.forward.Map(host, target) }
+func (s *Server) MapUpstream(host string, target forward.Target) error {
+	return s.forward.Map(host, target)
+}

@@ -1,0 +1,92 @@
+package stacktest
+
+import (
+	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver"
+)
+
+// Audit returns the audit log, oldest first.
+func (s *Server) Audit() []stack.AuditEntry { return s.mock.Audit() }
+
+// SecurityEvents returns what the detectors saw, resolved events too, oldest first.
+func (s *Server) SecurityEvents() []stack.SecurityEvent { return s.mock.SecurityEvents() }
+
+// Passport returns what is on record about a passport, nil when there is none.
+func (s *Server) Passport(jti string) *stack.PassportReport {
+	report, _ := s.mock.PassportReport(jti)
+	return report
+}
+
+// Checkpoints returns the accepted checkpoints of a passport, in order.
+func (s *Server) Checkpoints(jti string) []stack.ReportedCheckpoint {
+	if report := s.Passport(jti); report != nil {
+		return report.Checkpoints
+	}
+	return nil
+}
+
+// Checkout returns the checkout of a passport, nil before there is one.
+func (s *Server) Checkout(jti string) *stack.ReportedCheckout {
+	if report := s.Passport(jti); report != nil {
+		return report.Checkout
+	}
+	return nil
+}
+
+// Mission returns a Mission, and whether there is one with that id.
+func (s *Server) Mission(id string) (stack.MissionRecord, bool) { return s.mock.MissionRecord(id) }
+
+// OpenMissions returns the Missions that are live.
+func (s *Server) OpenMissions() []stack.MissionRecord { return s.mock.OpenMissions() }
+
+// Approve stands in for the human who approves a governance approval, whose id is in the details of the refused call. It
+// fails for an id that is unknown, used or expired.
+func (s *Server) Approve(approvalID string) error { return s.mock.Approve(approvalID) }
+
+// Policy is what a test may set of the operator's account.
+type Policy = mockserver.Policy
+
+// SetPolicy sets the operator's policy: plan (enterprise when empty), rate limit, revocation delay, intent approvals.
+func (s *Server) SetPolicy(p Policy) { s.mock.SetPolicy(p) }
+
+// RequireCheckedOut fails the test at once unless the passport was checked out.
+func (s *Server) RequireCheckedOut(t TB, jti string) *stack.ReportedCheckout {
+	t.Helper()
+	report := s.Passport(jti)
+	switch {
+	case report == nil:
+		t.Fatalf("stacktest: there is no passport %q", jti)
+	case report.Checkout == nil:
+		t.Fatalf("stacktest: passport %s was not checked out; it is %s", jti, report.Passport.Status)
+	}
+	return report.Checkout
+}
+
+// RequireRevoked fails the test at once unless the passport is revoked, and returns the reason.
+func (s *Server) RequireRevoked(t TB, jti string) (reason string) {
+	t.Helper()
+	report := s.Passport(jti)
+	switch {
+	case report == nil:
+		t.Fatalf("stacktest: there is no passport %q", jti)
+	case report.Passport.RevokedAt.IsZero():
+		t.Fatalf("stacktest: passport %s is not revoked; it is %s", jti, report.Passport.Status)
+	}
+	return report.Passport.RevocationReason
+}
+
+// RequireNoSecurityEvents fails the test at once if a detector saw something.
+func (s *Server) RequireNoSecurityEvents(t TB) {
+	t.Helper()
+	for _, e := range s.SecurityEvents() {
+		t.Fatalf("stacktest: %s event %s: %s %v", e.Severity, e.SignalType, e.Message, e.Metadata)
+	}
+}
+
+// RequireAuditIntact fails the test at once unless the audit log's chain verifies.
+func (s *Server) RequireAuditIntact(t TB) {
+	t.Helper()
+	if result := s.mock.VerifyAudit(); !result.Valid {
+		t.Fatalf("stacktest: the audit chain is broken: %+v", result.FirstBreak)
+	}
+}
