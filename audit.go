@@ -250,7 +250,7 @@ type AuditRange struct {
 }
 
 // All walks the rows of a range, oldest first and each once: the listing cannot be paged backwards, so it reads exports,
-// one after the other, and holds one in memory. Rows that are added meanwhile are walked as well unless the range ends
+// one after the other, and holds one in memory. Rows that are added on the way may be walked as well, unless the range ends
 // before them. An error ends it.
 //
 // GET /v1/audit/export

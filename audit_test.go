@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -316,6 +317,30 @@ func TestAuditAll(t *testing.T) {
 		assert.Empty(t, failures)
 		assert.Equal(t, all, ids, "each range begins anew")
 	})
+}
+
+// TestAuditAgainstAServerThatIsWrong walks exports of a server whose cut leads nowhere.
+func TestAuditAgainstAServerThatIsWrong(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	wrong := func(nextFrom, body string) *stack.Client {
+		return srv.Client(stack.WithHTTPClient(&http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Request: req, Body: io.NopCloser(strings.NewReader(body)),
+				Header: http.Header{"X-Stack-Truncated": {"true"}, "X-Stack-Next-From": {nextFrom}}}, nil
+		})}))
+	}
+	steps := 0
+	client := wrong("", `{"entries":[],"truncated":true,"next_from":"2026-01-01T00:00:00Z"}`)
+	for _, err := range client.Audit.All(t.Context(), stack.AuditRange{From: at}) {
+		require.ErrorContains(t, err, "not after its beginning")
+		steps++
+	}
+	assert.Equal(t, 1, steps, "it does not walk for ever")
+	var buf bytes.Buffer
+	_, err := wrong("soon", "x").Audit.Export(t.Context(), stack.AuditExportParams{}, &buf)
+	require.ErrorContains(t, err, "X-Stack-Next-From")
+	assert.Empty(t, buf.String())
 }
 
 // TestAuditChainUnderLoad writes from many sides while others read, and finds every write in a sound chain.

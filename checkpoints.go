@@ -41,7 +41,7 @@ type Checkpoint struct {
 	CheckpointID string    `json:"checkpoint_id"`
 	PassportJTI  string    `json:"passport_jti"`
 	NewExpiresAt time.Time `json:"new_expires_at,omitzero"` // enforced passports: how long this one keeps it alive
-	Flags        []string  `json:"flags,omitempty"`
+	Flags        []string  `json:"flags"`
 }
 
 // Flag is a finding of the post-hoc checks.
@@ -56,7 +56,7 @@ type Checkout struct {
 	CheckoutID   string       `json:"checkout_id"`
 	PassportJTI  string       `json:"passport_jti"`
 	ReviewStatus ReviewStatus `json:"review_status"`
-	Flags        []Flag       `json:"flags,omitempty"`
+	Flags        []Flag       `json:"flags"`
 }
 
 // Checkpoint reports the actions since the last one; on an enforced passport it also moves the expiry. It fails with

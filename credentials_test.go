@@ -36,7 +36,8 @@ func TestCredentialsWithTheOperatorsKey(t *testing.T) {
 	t.Parallel()
 	client := stacktest.New(t).Client()
 	first, second := connectSlack(t, client, "xoxb-first-0123456789"), connectSlack(t, client, "xoxb-second-0123456789")
-	fields := map[string]stack.Secret{"username": stack.NewSecret("ada"), "password": stack.NewSecret(""), "header:X-Key": stack.NewSecret("k")}
+	fields := map[string]stack.Secret{"username": stack.NewSecret("ada"), "password": stack.NewSecret(""),
+		"header:X-Key": stack.NewSecret("k")}
 	erp, err := client.Services.ConnectCustom(t.Context(), stack.ServiceConnectCustomParams{Name: "erp",
 		Credential: stack.CustomCredential{Fields: fields}})
 	require.NoError(t, err)
@@ -46,7 +47,8 @@ func TestCredentialsWithTheOperatorsKey(t *testing.T) {
 
 	got, err := client.Credentials.Get(t.Context(), "slack", stack.CredentialParams{})
 	require.NoError(t, err)
-	assert.Equal(t, stack.Credential{Provider: "slack", Credential: stack.NewSecret("xoxb-second-0123456789")}, *got, "the newest")
+	assert.Equal(t, stack.Credential{Provider: "slack", Credential: stack.NewSecret("xoxb-second-0123456789")}, *got,
+		"the newest")
 	for id, want := range map[string]stack.Credential{
 		first.ID:  {Provider: "slack", Credential: stack.NewSecret("xoxb-first-0123456789")},
 		second.ID: {Provider: "slack", Credential: stack.NewSecret("xoxb-second-0123456789")},
@@ -61,7 +63,8 @@ func TestCredentialsWithTheOperatorsKey(t *testing.T) {
 	rows := auditOf(t, client, "credential.retrieve")
 	require.Len(t, rows, 5)
 	for _, row := range rows {
-		assert.Equal(t, []any{"vault", stack.OutcomeSuccess, "", ""}, []any{row.Layer, row.Outcome, row.AgentID, row.PassportJTI})
+		assert.Equal(t, []any{"vault", stack.OutcomeSuccess, "", ""}, []any{row.Layer, row.Outcome, row.AgentID,
+			row.PassportJTI})
 	}
 }
 
@@ -73,24 +76,24 @@ func TestCredentialsUnknown(t *testing.T) {
 	passport := passportFor(t, client, agent.ID, "slack")
 	for name, call := range map[string]func() error{
 		"provider that nobody knows": func() error {
-			_, err := client.Credentials.Get(t.Context(), "no such/provider", stack.CredentialParams{})
-			return err
+			return failure(client.Credentials.Get(t.Context(), "no such/provider", stack.CredentialParams{}))
 		},
 		"provider that is not connected": func() error {
-			_, err := client.Credentials.Get(t.Context(), "github", stack.CredentialParams{})
-			return err
+			return failure(client.Credentials.Get(t.Context(), "github",
+				stack.CredentialParams{}))
 		},
 		"connection": func() error {
-			_, err := client.Credentials.GetByConnection(t.Context(), "scon_none", stack.CredentialParams{})
-			return err
+			return failure(client.Credentials.GetByConnection(t.Context(), "scon_none", stack.CredentialParams{}))
 		},
-		"provider, with a passport": func() error { _, err := client.Credentials.Get(t.Context(), "nowhere", with(passport)); return err },
+		"provider, with a passport": func() error {
+			return failure(client.Credentials.Get(t.Context(), "nowhere",
+				with(passport)))
+		},
 		"connection, with a passport": func() error {
-			_, err := client.Credentials.GetByConnection(t.Context(), "scon_none", with(passport))
-			return err
+			return failure(client.Credentials.GetByConnection(t.Context(), "scon_none", with(passport)))
 		},
 	} {
-		refusal(t, call(), http.StatusNotFound, "NOT_FOUND")
+		mustRefuse(t, call(), http.StatusNotFound, "NOT_FOUND")
 		require.ErrorIs(t, call(), stack.ErrNotFound, name)
 	}
 	rows := auditOf(t, client, "credential.retrieve")
@@ -146,9 +149,7 @@ func TestCredentialsWithAPassport(t *testing.T) {
 				assert.Equal(t, []any{"vault", outcome, code, agent.ID, passport.JTI},
 					[]any{row.Layer, row.Outcome, row.ErrorCode, row.AgentID, row.PassportJTI})
 			}
-			v, err := client.Passports.Verify(t.Context(), passport.Token)
-			require.NoError(t, err)
-			assert.True(t, v.Valid, "a denied read is no offence")
+			assert.True(t, verification(t, client, passport.Token).Valid, "a denied read is no offence")
 		})
 	}
 }
@@ -162,12 +163,11 @@ func TestCredentialsOutsideScope(t *testing.T) {
 	}{{stack.Logged, stack.SeverityWarning, true}, {stack.Enforced, stack.SeverityCritical, false}} {
 		for name, read := range map[string]func(t *testing.T, c *stack.Client, crm *stack.Connection, p *stack.Passport) error{
 			"granted but not declared": func(t *testing.T, c *stack.Client, crm *stack.Connection, p *stack.Passport) error {
-				_, err := c.Credentials.Get(t.Context(), "crm", with(p))
-				return err
+				return failure(c.Credentials.Get(t.Context(), "crm", with(p)))
 			},
-			"granted but not declared, by connection": func(t *testing.T, c *stack.Client, crm *stack.Connection, p *stack.Passport) error {
-				_, err := c.Credentials.GetByConnection(t.Context(), crm.ID, with(p))
-				return err
+			"granted but not declared, by connection": func(t *testing.T, c *stack.Client, crm *stack.Connection,
+				p *stack.Passport) error {
+				return failure(c.Credentials.GetByConnection(t.Context(), crm.ID, with(p)))
 			},
 			"connected but not granted": func(t *testing.T, c *stack.Client, crm *stack.Connection, p *stack.Passport) error {
 				erp := connectCustom(t, c, "erp", "erp-0123456789")
@@ -175,8 +175,7 @@ func TestCredentialsOutsideScope(t *testing.T) {
 				return err
 			},
 			"in the catalogue only": func(t *testing.T, c *stack.Client, crm *stack.Connection, p *stack.Passport) error {
-				_, err := c.Credentials.Get(t.Context(), "github", with(p))
-				return err
+				return failure(c.Credentials.Get(t.Context(), "github", with(p)))
 			},
 		} {
 			t.Run(string(tt.mode)+" "+name, func(t *testing.T) {
@@ -196,13 +195,13 @@ func TestCredentialsOutsideScope(t *testing.T) {
 				assert.NotContains(t, refused.Error(), "0123456789")
 				events := eventsOf(t, client, "credential_outside_scope")
 				require.Len(t, events, 1)
-				assert.Equal(t, []any{tt.severity, agent.ID, passport.JTI}, []any{events[0].Severity, events[0].AgentID, events[0].PassportJTI})
+				assert.Equal(t, []any{tt.severity, agent.ID, passport.JTI}, []any{events[0].Severity, events[0].AgentID,
+					events[0].PassportJTI})
 				rows := auditOf(t, client, "credential.retrieve")
 				require.Len(t, rows, 1)
-				assert.Equal(t, []any{stack.OutcomeBlocked, "FORBIDDEN", passport.JTI}, []any{rows[0].Outcome, rows[0].ErrorCode, rows[0].PassportJTI})
-				v, err := client.Passports.Verify(t.Context(), passport.Token)
-				require.NoError(t, err)
-				assert.Equal(t, tt.survives, v.Valid)
+				assert.Equal(t, []any{stack.OutcomeBlocked, "FORBIDDEN", passport.JTI}, []any{rows[0].Outcome,
+					rows[0].ErrorCode, rows[0].PassportJTI})
+				assert.Equal(t, tt.survives, verification(t, client, passport.Token).Valid)
 			})
 		}
 	}
@@ -218,12 +217,11 @@ func TestCredentialsDeadPassport(t *testing.T) {
 		signal string
 	}{
 		"checked out": {func(t *testing.T, client *stack.Client, passport *stack.Passport) error {
-			_, err := client.Passports.Checkout(t.Context(), passport.JTI, stack.CheckpointParams{ServicesUsed: []string{}})
-			return err
+			return failure(client.Passports.Checkout(t.Context(), passport.JTI,
+				stack.CheckpointParams{ServicesUsed: []string{}}))
 		}, "PASSPORT_REVOKED", stack.ErrPassportRevoked, "post_checkout_access"},
 		"revoked": {func(t *testing.T, client *stack.Client, passport *stack.Passport) error {
-			_, err := client.Passports.Revoke(t.Context(), passport.JTI, "test")
-			return err
+			return failure(client.Passports.Revoke(t.Context(), passport.JTI, "test"))
 		}, "PASSPORT_REVOKED", stack.ErrPassportRevoked, "revoked_passport_use"},
 		"without access": {func(t *testing.T, client *stack.Client, passport *stack.Passport) error {
 			rows, err := client.Passports.ListActive(t.Context(), stack.PassportListParams{})
@@ -242,10 +240,10 @@ func TestCredentialsDeadPassport(t *testing.T) {
 			require.NoError(t, tt.end(t, client, passport))
 
 			_, err := client.Credentials.Get(t.Context(), "slack", with(passport))
-			refusal(t, err, http.StatusUnauthorized, tt.code)
+			mustRefuse(t, err, http.StatusUnauthorized, tt.code)
 			require.ErrorIs(t, err, tt.kind)
 			_, err = client.Credentials.GetByConnection(t.Context(), slack.ID, with(passport))
-			refusal(t, err, http.StatusUnauthorized, tt.code)
+			mustRefuse(t, err, http.StatusUnauthorized, tt.code)
 			assert.Len(t, eventsOf(t, client, tt.signal), 2)
 			rows := auditOf(t, client, "credential.retrieve")
 			require.Len(t, rows, 2)
@@ -268,7 +266,7 @@ func TestCredentialsExpiredPassport(t *testing.T) {
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
 		_, err = client.Credentials.Get(t.Context(), "slack", with(&started.Passport))
-		refusal(t, err, http.StatusUnauthorized, "PASSPORT_EXPIRED")
+		mustRefuse(t, err, http.StatusUnauthorized, "PASSPORT_EXPIRED")
 		require.ErrorIs(t, err, stack.ErrPassportExpired)
 		events := eventsOf(t, client, "expired_passport_use")
 		require.Len(t, events, 1)
@@ -300,10 +298,7 @@ func TestCredentialsBurst(t *testing.T) {
 		agent := registerAgent(t, client, "bot", stack.CredentialDirect, stack.Enforced)
 		grantAll(t, client, agent.ID, connectSlack(t, client, "xoxb-0123456789"))
 		passport := passportFor(t, client, agent.ID, "slack")
-		read := func() error {
-			_, err := client.Credentials.Get(t.Context(), "slack", with(passport))
-			return err
-		}
+		read := func() error { return failure(client.Credentials.Get(t.Context(), "slack", with(passport))) }
 		for range 10 {
 			require.NoError(t, read())
 		}
@@ -319,15 +314,13 @@ func TestCredentialsBurst(t *testing.T) {
 		require.Len(t, events, 1)
 		assert.Equal(t, stack.SeverityWarning, events[0].Severity)
 		err := read()
-		refusal(t, err, http.StatusUnauthorized, "PASSPORT_REVOKED")
+		mustRefuse(t, err, http.StatusUnauthorized, "PASSPORT_REVOKED")
 		events = eventsOf(t, client, "credential_burst")
 		require.Len(t, events, 2)
 		assert.Equal(t, stack.SeverityCritical, events[0].Severity)
 		rows := auditOf(t, client, "credential.retrieve")
 		require.Len(t, rows, 41)
 		assert.Equal(t, []any{stack.OutcomeBlocked, passport.JTI}, []any{rows[0].Outcome, rows[0].PassportJTI})
-		v, err := client.Passports.Verify(t.Context(), passport.Token)
-		require.NoError(t, err)
-		assert.False(t, v.Valid)
+		assert.False(t, verification(t, client, passport.Token).Valid)
 	})
 }

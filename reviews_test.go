@@ -38,13 +38,18 @@ func registerLogged(t *testing.T, client *stack.Client, name string) *stack.Agen
 	return agent
 }
 
+func listReviews(t *testing.T, client *stack.Client, params stack.ReviewListParams) *stack.ReviewPage {
+	t.Helper()
+	page, err := client.Reviews.List(t.Context(), params)
+	require.NoError(t, err)
+	return page
+}
+
 func TestReviewsList(t *testing.T) {
 	t.Parallel()
 	client := stacktest.New(t).Client()
 	agent := registerLogged(t, client, "bot")
-	empty, err := client.Reviews.List(t.Context(), stack.ReviewListParams{})
-	require.NoError(t, err)
-	assert.Equal(t, stack.ReviewPage{Items: []stack.ReviewItem{}}, *empty)
+	assert.Equal(t, stack.ReviewPage{Items: []stack.ReviewItem{}}, *listReviews(t, client, stack.ReviewListParams{}))
 
 	var flagged []string
 	for range 3 {
@@ -67,8 +72,7 @@ func TestReviewsList(t *testing.T) {
 		"blocked":            {stack.ReviewListParams{Status: stack.ReviewBlocked}, []string{blocked.CheckoutID}, 1},
 		"clean":              {stack.ReviewListParams{Status: stack.ReviewClean, Limit: 100}, []string{clean.CheckoutID}, 1},
 	} {
-		page, err := client.Reviews.List(t.Context(), tt.params)
-		require.NoError(t, err, name)
+		page := listReviews(t, client, tt.params)
 		got := []string{}
 		for _, item := range page.Items {
 			got = append(got, item.CheckoutID)
@@ -77,9 +81,7 @@ func TestReviewsList(t *testing.T) {
 		assert.Equal(t, tt.total, page.Total, name)
 	}
 
-	page, err := client.Reviews.List(t.Context(), stack.ReviewListParams{Status: stack.ReviewBlocked})
-	require.NoError(t, err)
-	item := page.Items[0]
+	item := listReviews(t, client, stack.ReviewListParams{Status: stack.ReviewBlocked}).Items[0]
 	assert.False(t, item.SubmittedAt.IsZero())
 	item.SubmittedAt = time.Time{}
 	assert.Equal(t, stack.ReviewItem{CheckoutID: blocked.CheckoutID, PassportJTI: blocked.PassportJTI, AgentID: agent.ID,
@@ -134,9 +136,7 @@ func TestReviewsBlock(t *testing.T) {
 	assert.Equal(t, []any{flagged.CheckoutID, agent.ID, stack.DecisionBlocked, "no", false},
 		[]any{review.CheckoutID, review.AgentID, review.Decision, review.Notes, review.PassportBlocked})
 	for status, total := range map[stack.ReviewStatus]int{stack.ReviewFlagged: 0, stack.ReviewBlocked: 1} {
-		page, err := client.Reviews.List(t.Context(), stack.ReviewListParams{Status: status})
-		require.NoError(t, err)
-		assert.Equal(t, total, page.Total, status)
+		assert.Equal(t, total, listReviews(t, client, stack.ReviewListParams{Status: status}).Total, status)
 	}
 	report, err := client.Passports.Report(t.Context(), flagged.PassportJTI)
 	require.NoError(t, err)
@@ -230,8 +230,7 @@ func TestReviewsApproveNeedsAHuman(t *testing.T) {
 	review, err := approve(first.CheckoutID, id)
 	require.NoError(t, err)
 	assert.Equal(t, stack.DecisionApproved, review.Decision)
-	page, err := client.Reviews.List(t.Context(), stack.ReviewListParams{Status: stack.ReviewClean})
-	require.NoError(t, err)
+	page := listReviews(t, client, stack.ReviewListParams{Status: stack.ReviewClean})
 	require.Len(t, page.Items, 1)
 	assert.Equal(t, first.CheckoutID, page.Items[0].CheckoutID)
 

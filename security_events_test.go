@@ -42,20 +42,25 @@ func raiseEvents(t *testing.T, client *stack.Client, jti string, n int) {
 	require.NoError(t, err)
 }
 
+func listEvents(t *testing.T, client *stack.Client, params stack.SecurityEventListParams) *stack.SecurityEventPage {
+	t.Helper()
+	page, err := client.SecurityEvents.List(t.Context(), params)
+	require.NoError(t, err)
+	return page
+}
+
 func TestSecurityEventsListAndGet(t *testing.T) {
 	t.Parallel()
 	client := stacktest.New(t).Client()
-	empty, err := client.SecurityEvents.List(t.Context(), stack.SecurityEventListParams{})
-	require.NoError(t, err)
-	assert.Equal(t, stack.SecurityEventPage{Events: []stack.SecurityEvent{}, Page: 1, Limit: 50}, *empty)
+	assert.Equal(t, stack.SecurityEventPage{Events: []stack.SecurityEvent{}, Page: 1, Limit: 50},
+		*listEvents(t, client, stack.SecurityEventListParams{}))
 
 	first, firstAgent := startLogged(t, client, "first")
 	second, secondAgent := startLogged(t, client, "second")
 	raiseEvents(t, client, first.Passport.JTI, 3)
 	raiseEvents(t, client, second.Passport.JTI, 60)
 
-	page, err := client.SecurityEvents.List(t.Context(), stack.SecurityEventListParams{})
-	require.NoError(t, err)
+	page := listEvents(t, client, stack.SecurityEventListParams{})
 	assert.Len(t, page.Events, 50, "50 by default")
 	assert.Equal(t, []int{63, 1, 50}, []int{page.UnresolvedCount, page.Page, page.Limit})
 	event := page.Events[0]
@@ -82,8 +87,7 @@ func TestSecurityEventsListAndGet(t *testing.T) {
 		"one agent in pages": {stack.SecurityEventListParams{AgentID: firstAgent.ID, Page: 2, Limit: 2}, 1, 3},
 		"no such agent":      {stack.SecurityEventListParams{AgentID: "agt_none"}, 0, 0},
 	} {
-		page, err := client.SecurityEvents.List(t.Context(), tt.params)
-		require.NoError(t, err, name)
+		page := listEvents(t, client, tt.params)
 		assert.NotNil(t, page.Events, name)
 		assert.Len(t, page.Events, tt.events, name)
 		assert.Equal(t, tt.count, page.UnresolvedCount, name)
@@ -99,8 +103,7 @@ func TestSecurityEventsResolve(t *testing.T) {
 	client := stacktest.New(t).Client()
 	started, agent := startLogged(t, client, "bot")
 	raiseEvents(t, client, started.Passport.JTI, 2)
-	page, err := client.SecurityEvents.List(t.Context(), stack.SecurityEventListParams{})
-	require.NoError(t, err)
+	page := listEvents(t, client, stack.SecurityEventListParams{})
 	event := page.Events[0]
 
 	resolved, err := client.SecurityEvents.Resolve(t.Context(), event.ID)
@@ -114,8 +117,7 @@ func TestSecurityEventsResolve(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, resolved, got, "a resolved event can still be read")
 
-	page, err = client.SecurityEvents.List(t.Context(), stack.SecurityEventListParams{})
-	require.NoError(t, err)
+	page = listEvents(t, client, stack.SecurityEventListParams{})
 	assert.Equal(t, 1, page.UnresolvedCount)
 	require.Len(t, page.Events, 1)
 	assert.NotEqual(t, event.ID, page.Events[0].ID)
@@ -246,8 +248,7 @@ func TestSecurityEventsResolveConcurrently(t *testing.T) {
 	client := stacktest.New(t).Client()
 	started, _ := startLogged(t, client, "bot")
 	raiseEvents(t, client, started.Passport.JTI, 1)
-	page, err := client.SecurityEvents.List(t.Context(), stack.SecurityEventListParams{})
-	require.NoError(t, err)
+	page := listEvents(t, client, stack.SecurityEventListParams{})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {

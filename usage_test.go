@@ -148,7 +148,7 @@ func TestUsageCountsProxiedCalls(t *testing.T) {
 	require.NoError(t, err)
 	token := startMission(t, client, agent).Passport.Token
 	for range 3 {
-		_, err := client.Proxy.Get(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/auth.test",
+		_, err = client.Proxy.Get(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/auth.test",
 			PassportToken: token})
 		require.NoError(t, err)
 	}

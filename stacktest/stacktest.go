@@ -167,7 +167,7 @@ func (s *Server) Now() time.Time { return s.mock.Now() }
 // happened then. Inside a synctest bubble time.Sleep moves both.
 func (s *Server) Advance(d time.Duration) time.Time { return s.mock.Advance(d) }
 
-// Reset forgets everything but the operator, its key, and the upstreams.
+// Reset forgets everything but the operator, its key, and the upstreams; the clock is the process's again.
 func (s *Server) Reset() {
 	s.mock.Reset()
 	s.mu.Lock()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +62,7 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     (
         "POST",
         "/v1/passports/{}/checkout",
-        "checkout_id passport_jti review_status flags",
+        "checkout_id passport_jti review_status",
         {"flags": "type severity message"},
     ),
     ("GET", "/v1/passports/{}/report", "passport intent checkpoints checkout review", {}),
@@ -157,20 +156,19 @@ class Judge:
             {
                 "method": request.method,
                 "path": request.url.path,
-                "request": json.loads(request.content) if request.content else None,
                 "status": response.status_code,
                 "headers": response.headers,
                 "body": body,
             }
         )
         if response.status_code >= 400:
-            self._judge_error(where, body)
+            self._judge_error(where, response.status_code, body)
         elif response.status_code not in (200, 204):
             self.violations.append(f"{where}: the contract saw 201 on none of these routes")
         else:
             self._judge_shape(where, request.method, request.url.path, body)
 
-    def _judge_error(self, where: str, body: Any) -> None:
+    def _judge_error(self, where: str, status: int, body: Any) -> None:
         error = body.get("error") if isinstance(body, dict) else None
         if not isinstance(error, dict) or set(body) != {"error"}:
             self.violations.append(f"{where}: not the error shape: {body}")
@@ -184,6 +182,8 @@ class Judge:
             self.violations.append(f"{where}: message {message!r}")
         if not isinstance(details, dict):
             self.violations.append(f"{where}: details {details!r}")
+        elif status in (400, 403, 409) and not {"check", "allowed"} <= set(details):
+            self.violations.append(f"{where}: details that do not explain {code}: {details}")
 
     def _judge_shape(self, where: str, method: str, path: str, body: Any) -> None:
         for row_method, pattern, route, keys, inner in _ROUTES:
@@ -197,7 +197,7 @@ class Judge:
                 body = {"[]": body}
             self._require(where, body, keys)
             for key, wanted in inner.items():
-                value = body.get(key) if isinstance(body, dict) else None
+                value = body.get(key, []) if isinstance(body, dict) else None  # that it must be there is said by keys
                 for item in value if isinstance(value, list) else [value]:
                     self._require(f"{where}, {key}", item, wanted)
             return

@@ -63,11 +63,11 @@ def test_open_unknown_references(world: World, fields: dict[str, Any]) -> None:
     [
         {"intent_summary": ""},
         {"expires_in_seconds": 86401},
-        {"expires_in_seconds": 0},
+        {"expires_in_seconds": -1},
         {"max_actions": -1},
         {"cap_behavior": {"max_actions": "shrug"}},
     ],
-    ids=lambda fields: ",".join(fields),
+    ids=lambda fields: ",".join(f"{name}={value}" for name, value in fields.items()),
 )
 def test_open_refuses(world: World, fields: dict[str, Any]) -> None:
     with pytest.raises(StackError) as refused:

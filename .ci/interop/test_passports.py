@@ -53,7 +53,7 @@ def test_issue_every_field(world: World) -> None:
     read = claims(passport.token)
     assert (read["iss"], read["aud"], read["sub"], read["jti"]) == ("getstack.run", "stack:passport", agent.id, passport.jti)
     assert read["exp"] - read["iat"] == 600, "an enforced passport lives until its first checkpoint"
-    assert when(passport.expires_at).timestamp() == read["exp"]
+    assert 0 <= when(passport.expires_at).timestamp() - read["exp"] < 1
     stk = read["stk"]
     assert (stk["operator_id"], stk["agent_id"], stk["agent_name"]) == (world.mock.operator_id, agent.id, agent.name)
     assert stk["session_id"].startswith("ses_")
@@ -125,7 +125,7 @@ def test_standard_needs_no_intent(world: World) -> None:
         world.stack.passports.checkpoint(passport.jti, services_used=["slack"], actions_count=1)
     assert refused.value.code == "CHECKPOINT_NOT_AVAILABLE"
     result = world.stack.passports.checkout(passport.jti, services_used=["slack"], actions_count=1)
-    assert (result.review_status, result.flags) == ("clean", [])
+    assert (result.review_status, result.flags or []) == ("clean", [])
 
 
 def test_issue_passport_session(world: World) -> None:
@@ -347,7 +347,7 @@ def test_checkout_and_report(world: World) -> None:
         summary="All said",
         delegated_to=[helper.id],
     )
-    assert (result.passport_jti, result.review_status, result.flags) == (passport.jti, "clean", [])
+    assert (result.passport_jti, result.review_status, result.flags or []) == (passport.jti, "clean", [])
 
     report = world.stack.passports.report(passport.jti)  # exactly the five keys, or the SDK raises
     assert report.passport["jti"] == passport.jti

@@ -63,7 +63,7 @@ func (s *Server) checkpointPassport(_ context.Context, c *caller, in checkpointI
 	if err := checkReport(in.Body); err != nil {
 		return nil, err
 	}
-	cp := stack.Checkpoint{CheckpointID: newID("cp_"), PassportJTI: p.jti()}
+	cp := stack.Checkpoint{CheckpointID: newID("cp_"), PassportJTI: p.jti(), Flags: []string{}}
 	if p.mode() == stack.Enforced {
 		p.checkpointDue = now.Add(p.claims.STK.CheckpointInterval)
 		op.extend(p, p.checkpointDue)

@@ -77,10 +77,9 @@ func (s *Server) decideReview(_ context.Context, c *caller, in decideReviewIn) (
 	} else {
 		co.ReviewStatus = stack.ReviewBlocked
 	}
-	row := co.passport.row("review." + string(p.Decision))
-	row.ErrorMessage = p.Notes
-	op.record(now, row)
-	op.note(now, co.passport, row.Action, map[string]any{"checkout_id": co.CheckoutID})
+	action := "review." + string(p.Decision)
+	op.record(now, co.passport.row(action))
+	op.note(now, co.passport, action, map[string]any{"checkout_id": co.CheckoutID})
 	if p.BlockFuture && !a.PassportBlocked {
 		op.blockAgent(now, a, "the review of "+co.CheckoutID+" blocked it")
 	}

@@ -39,9 +39,10 @@ func (op *operator) revokeAgent(now time.Time, agentID, reason string) (revoked 
 	return op.revokeWhere(now, reason, func(p *passport) bool { return p.agentID() == agentID })
 }
 
+// revokeWhere revokes the passports that may be used, and those that a refresh would bring back.
 func (op *operator) revokeWhere(now time.Time, reason string, which func(*passport) bool) (revoked int, cascaded []string) {
 	for p := range op.passports.all() {
-		if !p.live(now) || !which(p) {
+		if p.ended() || now.After(p.expiresAt.Add(refreshGrace)) || !which(p) {
 			continue
 		}
 		ok, fell := op.revokePassport(now, p, reason)

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-chi/chi/v5"
 )
@@ -85,6 +86,9 @@ func (s *Server) newRouter(control bool) http.Handler {
 		r := &s.routes[i]
 		mux.MethodFunc(r.method, r.pattern, func(w http.ResponseWriter, req *http.Request) { s.serve(w, req, r) })
 	}
+	if control {
+		s.mountControl(mux)
+	}
 	mux.NotFound(s.unknownRoute)
 	mux.MethodNotAllowed(s.wrongMethod)
 	return mux
@@ -94,13 +98,25 @@ func (s *Server) newRouter(control bool) http.Handler {
 func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	id := newID("req_")
 	w.Header().Set("X-Request-Id", id)
+	// The body is read first of all: only then does the connection tell when the caller hangs up, which ends a fault's delay.
+	body, bodyErr := readBody(w, req, r.maxBody)
+	logged := &statusWriter{ResponseWriter: w}
+	w = logged
+	began := time.Now()
+	defer func() {
+		s.logger.Info("request", "method", r.method, "route", r.pattern, "status", logged.status, "duration", time.Since(began), "request_id", id)
+	}()
 	fault, refusal := s.faults.match(req.Context(), r.method, r.pattern)
 	if refusal != nil {
 		s.answerError(w, req, id, refusal)
 		return
 	}
 	fault.before()
-	out, err := s.dispatch(w, req, r, id)
+	var out *document
+	err := bodyErr
+	if err == nil {
+		out, err = s.dispatch(req, r, id, body)
+	}
 	fault.after()
 	if err != nil {
 		s.answerError(w, req, id, err)
@@ -113,8 +129,22 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	s.write(fault.writer(w), status, out)
 }
 
+// statusWriter remembers the status for the log; 0 is a dropped connection.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 // dispatch runs the handler and encodes what it gives while its operator is still locked.
-func (s *Server) dispatch(w http.ResponseWriter, req *http.Request, r *route, requestID string) (out *document, err error) {
+func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []byte) (out *document, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			s.logger.Error("handler panicked", "route", r.method+" "+r.pattern, "request_id", requestID, "panic", fmt.Sprint(p),
@@ -122,10 +152,6 @@ func (s *Server) dispatch(w http.ResponseWriter, req *http.Request, r *route, re
 			err = errors.New("panic")
 		}
 	}()
-	body, err := readBody(w, req, r.maxBody)
-	if err != nil {
-		return nil, err
-	}
 	c, err := s.authenticate(req, r)
 	if err != nil {
 		return nil, err

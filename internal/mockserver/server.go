@@ -57,9 +57,11 @@ func New(opts Options) *Server {
 	return s
 }
 
-// Reset forgets everything but the first operator's id and key, the signing key, and the routes.
+// Reset forgets everything but the first operator's id and key, the signing key, the routes and the upstreams; the clock is
+// the process's again.
 func (s *Server) Reset() {
 	s.faults.clear()
+	s.clock.ahead.Store(0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := newOperator(s, s.first.OperatorID)

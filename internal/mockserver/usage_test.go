@@ -65,6 +65,22 @@ func TestEnterpriseHasNoLimits(t *testing.T) {
 	assert.Equal(t, 0, *used.Remaining)
 }
 
+func TestAllowanceCoverageAfterADowngrade(t *testing.T) {
+	t.Parallel()
+	op := newOperator(New(Options{}), newID("op_"))
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for range 10_000 {
+		require.NoError(t, op.charge(now, meterActions))
+	}
+	start, end := month(now)
+	for tier, want := range map[stack.Tier]float64{stack.TierEnterprise: 1, stack.TierDeveloper: 1, stack.TierFree: 0.5} {
+		op.policy.Tier = tier
+		actions := op.consumption(start, end, false).Actions
+		assert.InDelta(t, want, actions.AllowanceCoverage, 1e-9, tier)
+		assert.Equal(t, 10_000, actions.Used, tier)
+	}
+}
+
 func TestCapacityByTier(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
