@@ -311,7 +311,7 @@ func (s *MissionsService) List(ctx context.Context, params MissionListParams) (*
 //
 // GET /v1/missions
 func (s *MissionsService) All(ctx context.Context, params MissionListParams) iter.Seq2[MissionRecord, error] {
-	return pages(params.Page, func(page int) ([]MissionRecord, int, error) {
+	all := pages(params.Page, func(page int) ([]MissionRecord, int, error) {
 		params := params
 		params.Page = page
 		p, err := s.List(ctx, params)
@@ -320,28 +320,10 @@ func (s *MissionsService) All(ctx context.Context, params MissionListParams) ite
 		}
 		return p.Items, p.Limit, nil
 	})
-}
-
-// pages turns numbered pages into an iterator: it ends after a page that is not full, and yields an error once and last.
-func pages[T any](first int, fetch func(page int) (items []T, limit int, err error)) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		for page := max(first, 1); ; page++ {
-			items, limit, err := fetch(page)
-			if err != nil {
-				var zero T
-				yield(zero, err)
-				return
-			}
-			for _, item := range items {
-				if !yield(item, nil) {
-					return
-				}
-			}
-			if len(items) == 0 || len(items) < limit {
-				return
-			}
-		}
+	if params.Status == "" {
+		return all
 	}
+	return readAhead(all) // the loop may end the Missions that it meets, and they leave the list
 }
 
 // MissionActivity is what happened in a Mission so far, in the order of time.

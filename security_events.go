@@ -63,31 +63,6 @@ func (s *SecurityEventsService) All(ctx context.Context, params SecurityEventLis
 	}))
 }
 
-// readAhead reads seq to its end before it yields the first item. It is for lists that an item leaves when it is dealt
-// with: with a page in hand, the rest would move up by as many, and the next page begin too late.
-func readAhead[T any](seq iter.Seq2[T, error]) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		var items []T
-		var failure error
-		for item, err := range seq {
-			if err != nil {
-				failure = err
-				break
-			}
-			items = append(items, item)
-		}
-		for _, item := range items {
-			if !yield(item, nil) {
-				return
-			}
-		}
-		if failure != nil {
-			var zero T
-			yield(zero, failure)
-		}
-	}
-}
-
 // Get returns an event, resolved or not. It fails with [ErrNotFound].
 //
 // GET /v1/security-events/{event_id}

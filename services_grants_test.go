@@ -238,6 +238,26 @@ func TestServicesDisconnect(t *testing.T) {
 	}
 }
 
+// A delegate outlives its parent's checkout, but not the connection that it reaches.
+func TestServicesDisconnectReachesDelegates(t *testing.T) {
+	t.Parallel()
+	client := stacktest.New(t).Client()
+	agent, other := registerAgent(t, client, "bot", "", stack.Logged), registerAgent(t, client, "other", "", stack.Logged)
+	slack := connectSlack(t, client, "xoxb-0123456789")
+	grantAll(t, client, agent.ID, slack)
+	parent := passportFor(t, client, agent.ID, "slack")
+	child, err := client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: parent.Token,
+		ChildAgentID: other.ID})
+	require.NoError(t, err)
+	_, err = client.Passports.Checkout(t.Context(), parent.JTI, stack.CheckpointParams{ServicesUsed: []string{}})
+	require.NoError(t, err)
+	require.True(t, verification(t, client, child.Token).Valid)
+	gone, err := client.Services.Disconnect(t.Context(), slack.ID)
+	require.NoError(t, err)
+	assert.Equal(t, 1, gone.PassportsRevoked)
+	assert.False(t, verification(t, client, child.Token).Valid)
+}
+
 // Where an agent has grants on several connections of one provider, the newest serves the key.
 func TestServicesNewestGrantServes(t *testing.T) {
 	t.Parallel()

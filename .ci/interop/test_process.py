@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from getstack import Stack, StackError, UnauthorizedError
+from getstack import ForbiddenError, Stack, StackError, UnauthorizedError
 
-from conftest import World
+from conftest import SLACK_SCOPES, SLACK_TOKEN, World
 from judge import Judge
-from stackmock import Stackmock
+from stackmock import Stackmock, Upstream
 
 
 def raw(world: World, method: str, path: str, **fields: Any) -> httpx.Response:
@@ -108,12 +110,51 @@ def test_control_is_off_unless_asked_for(binary: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "flags",
     [["-upstream", "slack.com"], ["-seed", "/does/not/exist"], ["-unknown"], ["-addr", "nonsense"]],
-    ids=lambda f: f[0],
+    ids=lambda flags: flags[0],
 )
 def test_bad_flags(binary: Path, flags: list[str]) -> None:
-    run = subprocess.run([str(binary), *flags], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
-    assert run.returncode not in (0, None)
-    assert run.stdout == b"" and run.stderr != b""
+    command = [str(binary), "-addr", "127.0.0.1:0", *flags]
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
+    assert run.returncode in (1, 2)
+    assert run.stdout == b"", "the first line says that the server is ready"
+    assert flags[0] in run.stderr.decode()
+
+
+def test_seed(binary: Path, tmp_path: Path) -> None:
+    seed = {
+        "services": [{"service": "slack", "credential": SLACK_TOKEN, "scopes": SLACK_SCOPES}],
+        "agents": [{"name": "seeded", "accountability_mode": "logged", "services": ["slack"]}],
+    }
+    path = tmp_path / "seed.json"
+    path.write_text(json.dumps(seed))
+    mock = Stackmock(binary, tmp_path / "log", "-seed", str(path))
+    try:
+        with Stack(api_key=mock.api_key, base_url=mock.url) as stack:
+            (agent,) = stack.agents.list()
+            assert (agent.name, agent.accountability_mode) == ("seeded", "logged")
+            assert [connection["scopes"] for connection in stack.services.list()] == [SLACK_SCOPES]
+            assert "chat:write" in str(stack.services.get_agent_permissions(agent.id))
+    finally:
+        assert mock.stop() == (0, b"")
+    assert SLACK_TOKEN not in mock.log.read_text()
+
+
+def test_real_dialling_refuses_private_addresses(binary: Path, slack: Upstream, tmp_path: Path) -> None:
+    mock = Stackmock(binary, tmp_path / "log", "-allow-dial")
+    try:
+        with Stack(api_key=mock.api_key, base_url=mock.url) as stack:
+            connection = stack.services.connect_custom("inside", "secret-0123456789", scopes=["use"])
+            agent = stack.agents.register("dialler", accountability_mode="logged")
+            stack.services.grant_agent_access(agent.id, connection["id"], ["use"])
+            mission = stack.missions.open("Dial")["mission_id"]
+            token = stack.passports.issue(agent.id, intent="Dial", services=["inside"], mission_ids=[mission]).token
+            for url in (slack.url, slack.url.replace("127.0.0.1", "localhost"), "http://169.254.169.254/latest/meta-data"):
+                with pytest.raises(StackError) as refused:
+                    stack.proxy.get("inside", url, passport_token=token)
+                assert refused.value.code in ("PROXY_TARGET_BLOCKED", "PROXY_HOST_NOT_ALLOWED")
+    finally:
+        assert mock.stop() == (0, b"")
+    assert slack.requests == []
 
 
 def test_control_answers_only_on_loopback_and_in_json(world: World) -> None:
@@ -163,6 +204,12 @@ def test_faults(world: World) -> None:
     with pytest.raises((httpx.TransportError, ValueError)):
         world.stack.agents.list()
 
+    fields = {"method": "GET", "path": "/v1/agents", "times": 1, "delay_ms": 50, "close": None}
+    world.mock.control("faults", fields)
+    started = time.monotonic()
+    assert len(world.stack.agents.list()) == 1
+    assert time.monotonic() - started >= 0.05
+
 
 def test_policy(world: World) -> None:
     policy = world.mock.control("policy", {"rate_limit_per_minute": 3})
@@ -177,6 +224,19 @@ def test_policy(world: World) -> None:
     assert world.mock.control("policy", {"rate_limit_per_minute": 0, "tier": "free"})["tier"] == "free"
     assert world.stack.proxy.usage()["tier"] == "free"
     assert world.stack.proxy.usage()["limit"] == 5000
+
+
+def test_intent_approval_policy(world: World) -> None:
+    """On, the gate must hold; a mock that cannot hold it must say so and not pretend."""
+    token = world.passport(world.agent().id).token
+    answer = httpx.post(world.mock.url + "/_mock/policy", json={"require_intent_approval": True})
+    if answer.status_code == 200:
+        with pytest.raises(ForbiddenError) as refused:
+            world.post(token)
+        assert refused.value.code == "INTENT_APPROVAL_REQUIRED"
+        assert world.slack.requests == []
+    else:
+        assert error(answer) == (400, "INVALID_REQUEST")
 
 
 def test_delayed_revocation(world: World) -> None:

@@ -177,7 +177,7 @@ func (e *catalogEntry) instanceHost(origin string) (string, error) {
 	}
 	host, ok := strings.CutPrefix(origin, "https://")
 	suffix := strings.TrimPrefix(e.AllowedHosts[0], "*")
-	if !ok || checkHost("", host) != nil || len(host) <= len(suffix) || !strings.HasSuffix(host, suffix) {
+	if !ok || checkHost("", host) != nil || !strings.HasSuffix(host, suffix) {
 		if strings.ContainsAny(origin, "@?") { // user information or a query may hold a secret
 			origin = "[REDACTED]"
 		}

@@ -29,9 +29,9 @@ type mission struct {
 
 func missionRoutes() []route {
 	return []route{
-		endpoint("POST", "/v1/missions", (*Server).openMission, created),
+		endpoint("POST", "/v1/missions", (*Server).openMission),
 		endpoint("GET", "/v1/missions", (*Server).listMissions),
-		endpoint("POST", "/v1/missions/start", (*Server).startMission, created),
+		endpoint("POST", "/v1/missions/start", (*Server).startMission),
 		endpoint("GET", "/v1/missions/{mission_id}", (*Server).getMission),
 		endpoint("POST", "/v1/missions/{mission_id}/renew", (*Server).renewMission),
 		endpoint("POST", "/v1/missions/{mission_id}/complete", (*Server).completeMission),

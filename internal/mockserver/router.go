@@ -28,7 +28,6 @@ type route struct {
 	public          bool  // no bearer needed
 	operatorOnly    bool  // member keys are refused
 	unlocked        bool  // the handler takes its operator's lock itself
-	created         bool  // answers 201
 	maxBody         int64 // bytes
 	in, out         reflect.Type
 	handle          func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error)
@@ -39,7 +38,6 @@ type routeOption func(*route)
 func public(r *route)       { r.public = true }
 func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
-func created(r *route)      { r.created = true }
 func bodyLimit(n int64) routeOption {
 	return func(r *route) { r.maxBody = n }
 }
@@ -122,11 +120,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		s.answerError(w, req, id, err)
 		return
 	}
-	status := http.StatusOK
-	if r.created {
-		status = http.StatusCreated
-	}
-	s.write(fault.writer(w), status, out)
+	s.write(fault.writer(w), http.StatusOK, out)
 }
 
 // statusWriter remembers the status for the log; 0 is a dropped connection.
