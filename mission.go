@@ -530,7 +530,11 @@ func (m *Mission) Proxy(ctx context.Context, r ProxyRequest) (*ProxyResponse, er
 	if r.PassportToken, err = m.Token(ctx); err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	resp, err := m.client.Proxy.Request(ctx, r)
+	if err == nil {
+		m.confirm(began)
+	}
 	if err == nil || reachedProxy(err) {
 		m.log(ToolCall{Service: clip(r.Service, 128), Method: r.Method, Target: clip(bareURL(r.URL), 2000)}, err != nil || !resp.OK())
 	}

@@ -15,6 +15,7 @@ type tokenLife struct {
 	record     time.Time     // expiry in the server's record, which checkpoints move
 	renewAt    time.Time     // when to renew the token; zero: not before something moves
 	checkpoint time.Time     // when the next checkpoint is to be sent; zero: never
+	confirmed  time.Time     // when the server last took the passport for alive
 }
 
 // learn takes in a token that was just issued or renewed. The Mission is locked or not shared yet.
@@ -24,6 +25,7 @@ func (m *Mission) learn(p Passport, claims *PassportClaims) {
 	if m.life.skew.Abs() < 2*time.Second { // iat is in whole seconds
 		m.life.skew = 0
 	}
+	m.life.confirmed = now
 	before := m.life.signed
 	m.life.signed = claims.ExpiresAt.Add(-m.life.skew)
 	m.moveRecord(p.ExpiresAt)
@@ -32,6 +34,20 @@ func (m *Mission) learn(p Passport, claims *PassportClaims) {
 	if !m.life.signed.After(before) || m.mode == Enforced && !m.life.record.After(m.life.signed) {
 		m.life.renewAt = time.Time{} // nothing to be had: the Mission ends then, or a checkpoint has to come first
 	}
+}
+
+// confirm notes that the server took the passport for alive at a moment.
+func (m *Mission) confirm(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.life.confirmed = at
+}
+
+// unconfirmed reports whether the server has said nothing of the passport for a while.
+func (m *Mission) unconfirmed(since time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.life.confirmed.After(since)
 }
 
 // moveRecord takes in what the server says of the expiry on its clock.
@@ -193,6 +209,7 @@ func (m *Mission) report(ctx context.Context) error {
 		}
 		m.mu.Lock()
 		m.account.accepted(params.ActionsCount)
+		m.life.confirmed = began
 		m.failures = 0
 		m.moveRecord(cp.NewExpiresAt)
 		if m.interval > 0 {

@@ -10,8 +10,9 @@ import (
 // DefaultPollInterval is how often a client with open Missions asks which of their passports are alive.
 const DefaultPollInterval = 15 * time.Second
 
-// poller learns of revocations for agents that make no call: one request for all Missions of a client. It has a timer while
-// there are Missions, and a goroutine while it asks.
+// poller learns of revocations for agents that make no call: one request for all Missions of a client, and none while all of
+// them are heard of anyway. It has a timer while there are Missions, and a goroutine while it asks. A revocation shows
+// after two intervals at the latest.
 type poller struct {
 	client   *Client
 	interval time.Duration
@@ -68,13 +69,17 @@ func (p *poller) poll() {
 	ctx, cancel := context.WithTimeout(context.Background(), p.interval)
 	p.stop = cancel
 	p.round.Add(1)
-	open := make([]*Mission, 0, len(p.missions))
+	var open []*Mission // what a call or a checkpoint has just confirmed needs no asking
 	for m := range p.missions {
-		open = append(open, m)
+		if m.unconfirmed(time.Now().Add(-p.interval)) {
+			open = append(open, m)
+		}
 	}
 	p.mu.Unlock()
 
-	p.check(ctx, open)
+	if len(open) > 0 {
+		p.check(ctx, open)
+	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,7 +94,10 @@ func (p *poller) poll() {
 func (p *poller) check(ctx context.Context, open []*Mission) {
 	suspects := open
 	if !p.noList {
-		active, err := p.client.Passports.ListActive(ctx, PassportListParams{})
+		// Of each passport only the id is looked at, so only that is decoded.
+		active, err := sendList[struct {
+			JTI string `json:"jti"`
+		}](ctx, p.client, get("/v1/passports/active"))
 		switch {
 		case errors.Is(err, ErrForbidden), errors.Is(err, ErrNotFound):
 			p.noList = true

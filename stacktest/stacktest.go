@@ -79,8 +79,8 @@ func Start(opts ...Option) (*Server, error) {
 		opt(s)
 	}
 	s.mock = mockserver.New(mockserver.Options{Logger: s.logger})
-	s.transport = &http.Transport{DialContext: s.pipe.DialContext}
-	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ReadHeaderTimeout: 30 * time.Second}
+	s.transport = &http.Transport{DialContext: s.pipe.DialContext, DisableCompression: true}
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP)} // no timeouts: its clients are the test's own
 	s.serve(s.pipe)
 	return s, nil
 }

@@ -172,6 +172,9 @@ type controlPolicyIn struct {
 
 func (s *Server) controlPolicy(_ context.Context, _ *caller, in controlPolicyIn) (*controlPolicy, error) {
 	p, b := s.Policy(), in.Body
+	if b.RequireIntentApproval != nil && *b.RequireIntentApproval {
+		return nil, invalid("body.require_intent_approval", true, "false, as long as this mock has no gate for intent approvals")
+	}
 	delay := int(p.RevocationDelay / time.Second)
 	replace(&p.RequireIntentApproval, b.RequireIntentApproval)
 	replace(&delay, b.RevocationDelaySeconds)
