@@ -122,6 +122,7 @@ type MissionPassportParams struct {
 	Scopes              []PassportScope `json:"scopes,omitempty"`
 	AuthorityBindingIDs []string        `json:"authority_binding_ids,omitzero"`
 	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitempty"`
+	AccountabilityMode  Accountability  `json:"accountability_mode,omitempty"` // at least as strict as the agent's
 }
 
 // MarshalJSON writes durations in seconds.

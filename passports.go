@@ -89,6 +89,13 @@ type PassportIssueParams struct {
 	Scopes              []PassportScope `json:"scopes,omitempty"`                     // default: all that is granted
 	AuthorityBindingIDs []string        `json:"authority_binding_ids,omitzero"`       // an empty list is sent
 	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitempty"`         // default: all active claims
+
+	// AccountabilityMode holds this passport to account more closely than its agent; a weaker mode is refused.
+	AccountabilityMode Accountability `json:"accountability_mode,omitempty"`
+	// Services is another name of Scopes on the wire; give one of the two.
+	Services []PassportScope `json:"services,omitempty"`
+	// NamedIntents asks for intents by name. The mock has no catalogue of them yet, and refuses any.
+	NamedIntents []map[string]any `json:"intents,omitempty"`
 }
 
 // MarshalJSON writes durations in seconds.

@@ -179,6 +179,7 @@ func (s *Server) startMission(_ context.Context, c *caller, in startMissionIn) (
 	if q := p.Passport; q != nil {
 		issue.Intent, issue.TTL, issue.CheckpointInterval, issue.Scopes = q.Intent, q.TTL, q.CheckpointInterval, q.Scopes
 		issue.AuthorityBindingIDs, issue.IdentityClaimIDs = q.AuthorityBindingIDs, q.IdentityClaimIDs
+		issue.AccountabilityMode = q.AccountabilityMode
 	}
 	pass, err := s.issue(c.op, a, m, issue)
 	if err != nil {
@@ -210,7 +211,8 @@ func (s *Server) renewMission(_ context.Context, c *caller, in missionIn) (*stac
 		return nil, err
 	}
 	pass, err := s.issue(c.op, a, m, stack.PassportIssueParams{AgentID: a.ID, MissionIDs: []string{m.MissionID}, Intent: last.intent,
-		TTL: last.ttl, CheckpointInterval: last.claims.STK.CheckpointInterval, Scopes: scopesOf(last)})
+		TTL: last.ttl, CheckpointInterval: last.claims.STK.CheckpointInterval, Scopes: scopesOf(last),
+		AccountabilityMode: stricter(last.mode(), a.AccountabilityMode)})
 	if err != nil {
 		return nil, err
 	}

@@ -44,15 +44,20 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	if err := a.mayHavePassport(); err != nil {
 		return nil, err
 	}
-	if err := checkIssue(a, params); err != nil {
+	mode := or(params.AccountabilityMode, a.AccountabilityMode)
+	if err := checkIssue(a, mode, params); err != nil {
 		return nil, err
+	}
+	if params.Scopes == nil {
+		params.Scopes = params.Services
 	}
 	services, err := op.reach(a, params.Scopes)
 	if err != nil {
 		return nil, err
 	}
 	p := &passport{intent: params.Intent, mission: m, ttl: or(params.TTL, defaultPassportTTL)}
-	p.claims.STK = stack.PassportSTK{Services: services, SessionID: newID("ses_"), CheckpointInterval: params.CheckpointInterval}
+	p.claims.STK = stack.PassportSTK{Services: services, SessionID: newID("ses_"), CheckpointInterval: params.CheckpointInterval,
+		Accountability: mode}
 	return s.admit(op, a, p, now.Add(p.ttl), "passport.issue")
 }
 
@@ -66,12 +71,12 @@ func (s *Server) admit(op *operator, a *agent, p *passport, until time.Time, act
 	}
 	stk := &p.claims.STK
 	p.claims.JTI, p.claims.Subject, p.claims.Issuer, p.claims.Audience = newID("pp_"), a.ID, token.Issuer, token.Audience
-	stk.OperatorID, stk.AgentID, stk.AgentName, stk.Accountability = op.id, a.ID, a.Name, a.AccountabilityMode
+	stk.OperatorID, stk.AgentID, stk.AgentName = op.id, a.ID, a.Name
 	stk.IdentityClaims, stk.MissionIDs = []map[string]any{}, []string{p.mission.MissionID}
 	if p.intent != nil {
 		stk.IntentSummary, stk.IntentServices = p.intent.Summary, p.intent.Services
 	}
-	if a.AccountabilityMode == stack.Enforced {
+	if stk.Accountability == stack.Enforced {
 		stk.CheckpointInterval = or(stk.CheckpointInterval, defaultInterval)
 		p.checkpointDue = now.Add(stk.CheckpointInterval)
 	}
@@ -102,12 +107,22 @@ const (
 )
 
 // checkIssue holds the rules for the fields of a passport.
-func checkIssue(a *agent, p stack.PassportIssueParams) error {
+func checkIssue(a *agent, mode stack.Accountability, p stack.PassportIssueParams) error {
 	if err := firstError(
+		oneOf("body.accountability_mode", mode, stack.Enforced, stack.Logged, stack.Standard),
 		lasting("body.ttl_seconds", p.TTL, stack.MinPassportTTL, stack.MaxPassportTTL),
 		lasting("body.checkpoint_interval_seconds", p.CheckpointInterval, stack.MinCheckpointInterval, stack.MaxCheckpointInterval),
 	); err != nil {
 		return err
+	}
+	if rank(mode) < rank(a.AccountabilityMode) {
+		return invalid("body.accountability_mode", string(mode), "at least the agent's, "+string(a.AccountabilityMode))
+	}
+	if p.Scopes != nil && p.Services != nil {
+		return invalid("body.services", "given beside scopes", "given alone")
+	}
+	if len(p.NamedIntents) > 0 {
+		return invalid("body.intents", "not empty", "an empty list: this server has no catalogue of named intents")
 	}
 	for _, id := range p.AuthorityBindingIDs {
 		return notFound("authority binding", id)
@@ -124,12 +139,12 @@ func checkIssue(a *agent, p stack.PassportIssueParams) error {
 			return err
 		}
 	}
-	if a.AccountabilityMode == stack.Standard {
+	if mode == stack.Standard {
 		return nil
 	}
 	if p.Intent == nil || strings.TrimSpace(p.Intent.Summary) == "" || len(p.Intent.Services) == 0 {
 		return refuse(http.StatusBadRequest, "ACCOUNTABILITY_REQUIRED",
-			fmt.Sprintf("an agent in %s mode must declare intent.summary and intent.services", a.AccountabilityMode),
+			fmt.Sprintf("a passport in %s mode must declare intent.summary and intent.services", mode),
 			map[string]any{"check": "intent", "sent": p.Intent, "allowed": "an intent with a summary and at least one service"})
 	}
 	return nil
@@ -269,7 +284,7 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 	}
 	p := &passport{mission: parent.mission, parent: parent, ttl: or(params.TTL, defaultPassportTTL), intent: childIntent(parent, services)}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: parent.claims.STK.SessionID, DelegationDepth: depth,
-		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval}
+		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval, Accountability: child.AccountabilityMode}
 	issued, err := s.admit(op, child, p, earlier(now.Add(p.ttl), parent.expiresAt), "passport.delegate")
 	if err != nil {
 		return nil, err
@@ -296,4 +311,11 @@ func childIntent(parent *passport, services []stack.PassportService) *stack.Inte
 
 func rank(mode stack.Accountability) int {
 	return slices.Index([]stack.Accountability{stack.Standard, stack.Logged, stack.Enforced}, mode)
+}
+
+func stricter(a, b stack.Accountability) stack.Accountability {
+	if rank(a) > rank(b) {
+		return a
+	}
+	return b
 }
