@@ -20,6 +20,7 @@ const (
 // mission is the unit of authority and accounting: its passports die with it.
 type mission struct {
 	stack.MissionRecord
+	operator    *operator
 	maxDuration time.Duration
 	end         *stack.MissionEnd
 	passports   []*passport
@@ -98,7 +99,7 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 			return nil, err
 		}
 	}
-	m := &mission{maxDuration: p.MaxDuration, flow: detect.NewFlow(), MissionRecord: stack.MissionRecord{
+	m := &mission{operator: op, maxDuration: p.MaxDuration, flow: detect.NewFlow(), MissionRecord: stack.MissionRecord{
 		MissionID: newID("ms_"), ClaimID: newID("pc_"), OperatorID: op.id, AgentID: p.AgentID, Status: stack.MissionLive,
 		IntentSummary: p.IntentSummary, IntentServices: p.IntentServices, OpenedAt: now, ExpiresAt: now.Add(or(p.ExpiresIn, defaultMissionLifetime)),
 		Caps: stack.MissionCaps{MaxActions: p.MaxActions, MaxActionsPerService: p.MaxActionsPerService, MaxDropoffBytes: p.MaxDropoffBytes,

@@ -22,6 +22,7 @@ type operator struct {
 	grants      table[grant] // by agent id + connection id
 	missions    table[mission]
 	passports   table[passport]
+	tokens      map[string]*passport // by the token signed last: the common one needs no verification
 	checkouts   table[checkout]
 	events      table[stack.SecurityEvent]
 	governance  table[governanceApproval]
@@ -42,7 +43,7 @@ type Policy struct {
 }
 
 func newOperator(s *Server, id string) *operator {
-	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}}
+	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}, tokens: map[string]*passport{}}
 }
 
 // record writes one row into the audit chain. Layer, Action and Outcome (success when empty) are the caller's.
