@@ -637,7 +637,7 @@ func TestSummaryNamesUndeclaredServices(t *testing.T) {
 func TestMissionDelegates(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, stack.Enforced)
-	child := s.Server.Agent(t, stacktest.AgentConfig{Mode: stack.Enforced})
+	child := s.Agent(t, stacktest.AgentConfig{Mode: stack.Enforced})
 	m := s.open(t, func(p *stack.MissionParams) { p.WillDelegate = true })
 	passport, err := m.Delegate(t.Context(), stack.PassportDelegateParams{ChildAgentID: child.ID})
 	require.NoError(t, err)

@@ -44,7 +44,7 @@ type recorder struct {
 }
 
 func (r *recorder) Helper()                  {}
-func (r *recorder) Context() context.Context { return context.Background() } //nolint:usetesting // it stands for a test whose context is not ours
+func (r *recorder) Context() context.Context { return context.Background() }
 func (r *recorder) Cleanup(f func())         { r.cleanups = append(r.cleanups, f) }
 func (r *recorder) Errorf(format string, args ...any) {
 	r.mu.Lock()
@@ -347,7 +347,7 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	if _, err := client.Services.GrantAgentAccess(ctx, stack.GrantParams{AgentID: agent.ID, ServiceConnectionID: connection.ID,
+	if _, err = client.Services.GrantAgentAccess(ctx, stack.GrantParams{AgentID: agent.ID, ServiceConnectionID: connection.ID,
 		Scopes: connection.Scopes}); err != nil {
 		fmt.Println(err)
 		return
@@ -356,9 +356,9 @@ func ExampleNew() {
 	err = client.Passports.RunMission(ctx, stack.MissionParams{AgentID: agent.ID, Intent: "Read the CRM", Services: []string{"crm"}},
 		func(ctx context.Context, m *stack.Mission) error {
 			jti = m.JTI()
-			resp, err := m.Proxy(ctx, stack.ProxyRequest{Service: "crm", URL: "https://crm.example/people"})
-			if err != nil {
-				return err
+			resp, proxyErr := m.Proxy(ctx, stack.ProxyRequest{Service: "crm", URL: "https://crm.example/people"})
+			if proxyErr != nil {
+				return proxyErr
 			}
 			fmt.Println(resp.Status, string(resp.Body))
 			return nil

@@ -27,7 +27,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver"
 	"github.com/getstack-go/stack/internal/mockserver/forward"
 )
@@ -108,11 +107,7 @@ func run(ctx context.Context, cfg settings, out, diagnostics io.Writer) error {
 
 	hello := greeting{URL: "http://" + listener.Addr().String(), APIKey: mock.Credentials().APIKey, OperatorID: mock.Credentials().OperatorID}
 	if cfg.seed != "" {
-		client, err := stack.New(stack.WithBaseURL(hello.URL), stack.WithAPIKey(hello.APIKey))
-		if err != nil {
-			return err
-		}
-		if err := loadSeed(ctx, client, cfg.seed, diagnostics); err != nil {
+		if err = loadSeed(ctx, hello, cfg.seed, diagnostics); err != nil {
 			return fmt.Errorf("-seed %s: %w", cfg.seed, err)
 		}
 	}
@@ -120,19 +115,19 @@ func run(ctx context.Context, cfg settings, out, diagnostics io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "%s\n", line); err != nil {
+	if _, err = fmt.Fprintf(out, "%s\n", line); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintf(diagnostics, "STACK reference mock on %s; point an SDK at it with STACK_BASE_URL and the key of the first line.\n", hello.URL)
 
 	select {
-	case err := <-served:
+	case err = <-served:
 		return err
 	case <-ctx.Done():
 	}
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := server.Shutdown(shutdown); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	if err = server.Shutdown(shutdown); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return nil

@@ -166,9 +166,9 @@ func TestControlRoutes(t *testing.T) {
 	require.NoError(t, err)
 	err = c.Passports.RunMission(t.Context(), stack.MissionParams{AgentID: agent.ID, Intent: "x", Services: []string{"crm"}},
 		func(ctx context.Context, m *stack.Mission) error {
-			resp, err := m.Proxy(ctx, stack.ProxyRequest{Service: "crm", URL: "https://crm.example/v1/people?page=2"})
-			if err != nil {
-				return err
+			resp, proxyErr := m.Proxy(ctx, stack.ProxyRequest{Service: "crm", URL: "https://crm.example/v1/people?page=2"})
+			if proxyErr != nil {
+				return proxyErr
 			}
 			var got map[string]string
 			require.NoError(t, resp.Decode(&got))

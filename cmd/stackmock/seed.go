@@ -56,7 +56,11 @@ type seedAgent struct {
 }
 
 // loadSeed fills the server through its API, so that a seed obeys the same rules.
-func loadSeed(ctx context.Context, client *stack.Client, name string, diagnostics io.Writer) error {
+func loadSeed(ctx context.Context, server greeting, name string, diagnostics io.Writer) error {
+	client, err := stack.New(stack.WithBaseURL(server.URL), stack.WithAPIKey(server.APIKey))
+	if err != nil {
+		return err
+	}
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return err
@@ -64,7 +68,7 @@ func loadSeed(ctx context.Context, client *stack.Client, name string, diagnostic
 	var s seed
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
+	if err = dec.Decode(&s); err != nil {
 		return err
 	}
 	if dec.More() {

@@ -21,7 +21,7 @@ func (t *triage) report(ctx context.Context, skipped int) error {
 	for i, cp := range record.Checkpoints {
 		_, _ = fmt.Fprintf(w, "  %d\t%s\t%d actions\n", i+1, cp.CheckpointID, cp.ActionsCount)
 	}
-	if err := w.Flush(); err != nil {
+	if err = w.Flush(); err != nil {
 		return err
 	}
 	if len(record.Checkpoints) == 0 {

@@ -28,9 +28,9 @@ func readTickets(r io.Reader, skip func(line int, problem error)) (tickets []Tic
 	reader := bufio.NewReaderSize(r, maxLine)
 	seen := map[string]int{}
 	for number := 1; ; number++ {
-		line, tooLong, err := readLine(reader)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, skipped, fmt.Errorf("reading tickets, line %d: %w", number, err)
+		line, tooLong, readErr := readLine(reader)
+		if readErr != nil && !errors.Is(readErr, io.EOF) {
+			return nil, skipped, fmt.Errorf("reading tickets, line %d: %w", number, readErr)
 		}
 		if len(bytes.TrimSpace(line)) > 0 || tooLong {
 			ticket, problem := parseTicket(line, tooLong)
@@ -45,7 +45,7 @@ func readTickets(r io.Reader, skip func(line int, problem error)) (tickets []Tic
 				tickets = append(tickets, ticket)
 			}
 		}
-		if err != nil {
+		if errors.Is(readErr, io.EOF) {
 			return tickets, skipped, nil
 		}
 	}

@@ -67,10 +67,10 @@ func (t *triage) work(ctx context.Context, tickets []Ticket) (err error) {
 
 	post, err := langchain.NewTool("slack_post", "Post a message to a Slack channel.",
 		func(ctx context.Context, in postIn) (postOut, error) {
-			resp, err := mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: "POST",
+			resp, callErr := mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: "POST",
 				URL: "https://slack.com/api/chat.postMessage", Body: in})
-			if err != nil {
-				return postOut{}, err
+			if callErr != nil {
+				return postOut{}, callErr
 			}
 			var out postOut
 			return out, resp.Decode(&out)

@@ -212,16 +212,16 @@ func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
 		}
 		return invalid(path, "null", expected(t))
 	}
-	switch {
-	case t == durationType:
+	switch t {
+	case durationType:
 		return w.integer(token, path, "a whole number of seconds")
-	case t == timeType:
+	case timeType:
 		s, ok := token.(string)
 		if _, err := time.Parse(time.RFC3339Nano, s); !ok || err != nil {
 			return invalid(path, token, expected(t))
 		}
 		return nil
-	case t == secretType:
+	case secretType:
 		if _, ok := token.(string); !ok {
 			return invalid(path, "[REDACTED]", "a string")
 		}
@@ -383,14 +383,14 @@ func expected(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	switch {
-	case t == durationType:
+	switch t {
+	case durationType:
 		return "a whole number of seconds"
-	case t == timeType:
+	case timeType:
 		return "an ISO-8601 time"
-	case t == anyType || t == rawType:
+	case anyType, rawType:
 		return "present"
-	case t == secretType:
+	case secretType:
 		return "a string"
 	}
 	switch t.Kind() {

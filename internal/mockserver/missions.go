@@ -199,7 +199,7 @@ func (s *Server) renewMission(_ context.Context, c *caller, in missionIn) (*stac
 	if err != nil {
 		return nil, err
 	}
-	if err := m.mustBeLive(); err != nil {
+	if err = m.mustBeLive(); err != nil {
 		return nil, err
 	}
 	last := m.root()

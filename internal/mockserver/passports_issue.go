@@ -255,7 +255,7 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 	if err != nil {
 		return nil, err
 	}
-	if err := child.mayHavePassport(); err != nil {
+	if err = child.mayHavePassport(); err != nil {
 		return nil, err
 	}
 	violation := func(code, message string, sent, allowed any) error {

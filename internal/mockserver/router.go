@@ -152,7 +152,7 @@ func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []
 	}
 	c.requestID = requestID
 	in := reflect.New(r.in).Elem()
-	if err := bind(in, req, body); err != nil {
+	if err = bind(in, req, body); err != nil {
 		return nil, err
 	}
 	if c.op != nil && !r.unlocked {
