@@ -358,12 +358,13 @@ func (m *Mission) close(runErr error) error {
 
 	var problems []error
 	m.mu.Lock()
-	failure := firstError(runErr, m.failed)
-	if cause := context.Cause(m.ctx); cause != nil {
-		if _, gone := fatal(cause); gone && !errors.Is(runErr, cause) {
+	told := firstError(runErr, m.failed)
+	failure := told
+	if cause, gone := fatal(context.Cause(m.ctx)); gone {
+		if _, known := fatal(runErr); !known { // the run did not notice, or does not say
 			problems = append(problems, cause)
-			failure = firstError(failure, cause)
 		}
+		failure = firstError(failure, cause)
 	}
 	output := m.output
 	m.mu.Unlock()
@@ -393,7 +394,7 @@ func (m *Mission) close(runErr error) error {
 	}
 	joined := errors.Join(problems...)
 	m.mu.Lock()
-	m.result, m.ended, m.closeErr = result, time.Now(), errors.Join(runErr, joined)
+	m.result, m.ended, m.closeErr = result, time.Now(), errors.Join(told, joined)
 	m.mu.Unlock()
 	if joined != nil {
 		m.client.logger.Warn("mission closed with problems", slog.String("mission_id", m.id), slog.Any("error", joined))

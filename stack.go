@@ -142,7 +142,8 @@ func WithUserAgent(product string) Option {
 }
 
 // WithPollInterval sets how often the client asks which passports of its open Missions are alive, so that the kill switch
-// stops an agent that makes no call. The default is [DefaultPollInterval]; it may be 1 s to 1 min.
+// stops an agent that makes no call; at the latest two intervals after it was pulled. What a call or a checkpoint has just
+// confirmed is not asked about. The default is [DefaultPollInterval]; it may be 1 s to 1 min.
 func WithPollInterval(interval time.Duration) Option {
 	return func(c *config) error {
 		if interval < time.Second || interval > time.Minute {
