@@ -13,7 +13,7 @@ type AgentConfig struct {
 	Mode     stack.Accountability // default: enforced
 	Access   stack.CredentialAccess
 	Services []string // provider keys of the catalogue, or names of custom services
-	// Credential is what the services are connected with; default: [DefaultCredential].
+	// Credential is what services that are not connected yet are connected with; default: [DefaultCredential].
 	Credential string
 	// Constraints narrow the grants of all services.
 	Constraints []stack.Constraint

@@ -4,10 +4,8 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver"
 )
 
-// Fault makes the next calls that match go wrong. Path is a route pattern such as /v1/proxy, or upstream:<host> for what
-// the proxy sends there; an empty Method matches all; Times 0 is once. Delay comes first; then Status and Code answer
-// instead of the server, or Close drops the connection before the call is handled, or after it, or TruncateBytes cuts the
-// answer short. The newest fault that matches wins.
+// Fault makes the next calls that match go wrong, the newest fault that matches first. Path is the pattern of a route, such as
+// /v1/passports/{passport_jti}/checkpoint, or upstream:<host> for what the proxy sends there.
 type Fault = mockserver.Fault
 
 // CloseAt says when a [Fault] drops the connection.
@@ -25,8 +23,15 @@ type FaultHandle struct {
 	id     string
 }
 
-// Fault puts a fault in force.
-func (s *Server) Fault(f Fault) *FaultHandle { return &FaultHandle{s, s.mock.AddFault(f)} }
+// Fault puts a fault in force. It panics on one that could never happen, such as for a route that there is not: a test with
+// it would prove nothing.
+func (s *Server) Fault(f Fault) *FaultHandle {
+	id, err := s.mock.AddFault(f)
+	if err != nil {
+		panic("stacktest: " + err.Error())
+	}
+	return &FaultHandle{s, id}
+}
 
 // Remaining returns how many calls the fault is still to meet.
 func (h *FaultHandle) Remaining() int { return h.server.mock.FaultLeft(h.id) }

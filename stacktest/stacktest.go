@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type TB interface {
 	Helper()
 	Context() context.Context
 	Cleanup(func())
+	Logf(format string, args ...any)
 	Errorf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
@@ -61,7 +63,7 @@ type Server struct {
 	http      *http.Server
 	pipe      *pipenet.Listener
 	transport *http.Transport // clients' connections to pipe
-	serving   sync.WaitGroup
+	serving   sync.WaitGroup  // listeners, and connections with what is handled on them
 	requests  atomic.Int64
 
 	mu        sync.Mutex
@@ -80,12 +82,13 @@ func Start(opts ...Option) (*Server, error) {
 	}
 	s.mock = mockserver.New(mockserver.Options{Logger: s.logger})
 	s.transport = &http.Transport{DialContext: s.pipe.DialContext, DisableCompression: true}
-	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP)} // no timeouts: its clients are the test's own
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ConnState: s.connState} // no timeouts: its clients are the test's own
 	s.serve(s.pipe)
 	return s, nil
 }
 
-// New starts a server for a test, which closes it at its end.
+// New starts a server for a test, which closes it at its end. Requests that no route took are then logged: most likely the
+// code under test, or the test, has mistyped one.
 func New(t TB, opts ...Option) *Server {
 	t.Helper()
 	s, err := Start(opts...)
@@ -94,20 +97,34 @@ func New(t TB, opts ...Option) *Server {
 	}
 	t.Cleanup(func() {
 		if s.failOnOpen {
-			for _, m := range s.mock.OpenMissions() {
+			for _, m := range s.OpenMissions() {
 				t.Errorf("stacktest: Mission %s (%s) was left open", m.MissionID, m.IntentSummary)
 			}
 		}
 		s.Close()
+		for _, request := range s.UnknownRequests() {
+			t.Logf("stacktest: no route %s", request)
+		}
 	})
 	return s
 }
 
-// Close ends the server and its connections. It returns when nothing of it runs any more.
+// Close ends the server and its connections. It returns when nothing of it runs any more, which takes as long as an upstream
+// that was called for a write does, up to 30 s.
 func (s *Server) Close() {
 	s.transport.CloseIdleConnections()
 	_ = s.http.Close() // its listeners' errors say only that they are closed
 	s.serving.Wait()
+}
+
+// connState counts connections. Each begins while its listener is counted, and ends after the last request on it was handled.
+func (s *Server) connState(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.serving.Add(1)
+	case http.StateClosed:
+		s.serving.Done()
+	}
 }
 
 func (s *Server) serve(l net.Listener) {
@@ -164,8 +181,13 @@ func (s *Server) OperatorID() string { return s.mock.Credentials().OperatorID }
 func (s *Server) Now() time.Time { return s.mock.Now() }
 
 // Advance moves the server's clock ahead of the process's and returns its time; everything that falls due on the way has
-// happened then. Inside a synctest bubble time.Sleep moves both.
-func (s *Server) Advance(d time.Duration) time.Time { return s.mock.Advance(d) }
+// happened then. Inside a synctest bubble time.Sleep moves both. It panics on a negative duration.
+func (s *Server) Advance(d time.Duration) time.Time {
+	if d < 0 {
+		panic(fmt.Sprintf("stacktest: Advance(%s): the clock does not go back", d))
+	}
+	return s.mock.Advance(d)
+}
 
 // Reset forgets everything but the operator, its key, and the upstreams; the clock is the process's again.
 func (s *Server) Reset() {
@@ -213,9 +235,14 @@ func (s *Server) UpstreamURL(host, baseURL string) error {
 	return s.mock.MapUpstream(host, forward.Target{URL: baseURL})
 }
 
-// Forwarded returns what the upstream of a host has got, in order.
+// Forwarded returns what the handler of a host has got, in order. The host is to be written as it was for [Server.Upstream];
+// what goes to an [Server.UpstreamURL] is not seen.
 func (s *Server) Forwarded(host string) []ForwardedRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]ForwardedRequest(nil), s.forwarded[strings.ToLower(host)]...)
+	requests := slices.Clone(s.forwarded[strings.ToLower(host)])
+	for i := range requests {
+		requests[i].Header, requests[i].Body = requests[i].Header.Clone(), bytes.Clone(requests[i].Body)
+	}
+	return requests
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,12 +42,19 @@ type recorder struct {
 	testing.TB
 	mu       sync.Mutex
 	failures []string
+	logs     []string
 	cleanups []func()
 }
 
 func (r *recorder) Helper()                  {}
 func (r *recorder) Context() context.Context { return context.Background() }
 func (r *recorder) Cleanup(f func())         { r.cleanups = append(r.cleanups, f) }
+func (r *recorder) Logf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logs = append(r.logs, fmt.Sprintf(format, args...))
+}
+
 func (r *recorder) Errorf(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,6 +69,11 @@ func (r *recorder) Fatalf(format string, args ...any) {
 // try runs fn as a test of its own would and returns how it failed.
 func try(t *testing.T, fn func(tb stacktest.TB)) []string {
 	t.Helper()
+	return tryLogged(t, fn).failures
+}
+
+func tryLogged(t *testing.T, fn func(tb stacktest.TB)) *recorder {
+	t.Helper()
 	r := &recorder{TB: t}
 	done := make(chan struct{})
 	go func() {
@@ -70,7 +84,7 @@ func try(t *testing.T, fn func(tb stacktest.TB)) []string {
 	for i := len(r.cleanups) - 1; i >= 0; i-- {
 		r.cleanups[i]()
 	}
-	return r.failures
+	return r
 }
 
 func TestAgentIsReadyToWork(t *testing.T) {
@@ -96,6 +110,8 @@ func TestAgentIsReadyToWork(t *testing.T) {
 	assert.Equal(t, "Bearer the-credential", sent[0].Header.Get("Authorization"))
 	assert.JSONEq(t, `{"text":"hi"}`, string(sent[0].Body))
 	assert.Len(t, srv.Forwarded("crm.example"), 1)
+	sent[0].Header.Set("Authorization", "tampered")
+	assert.Equal(t, "Bearer the-credential", srv.Forwarded("slack.com")[0].Header.Get("Authorization"), "views are copies")
 	srv.RequireNoSecurityEvents(t)
 	srv.RequireAuditIntact(t)
 	assert.Equal(t, "agent.register", srv.Audit()[0].Action)
@@ -198,6 +214,7 @@ func TestUpstreamFaults(t *testing.T) {
 		arrives int
 	}{
 		"status":    {stacktest.Fault{Status: 500}, "", 0},
+		"code":      {stacktest.Fault{Status: 429, Code: "ratelimited", RetryAfter: 1500 * time.Millisecond}, "", 0},
 		"before":    {stacktest.Fault{Close: stacktest.CloseBefore}, "UPSTREAM_UNREACHABLE", 0},
 		"after":     {stacktest.Fault{Close: stacktest.CloseAfter}, "UPSTREAM_UNREACHABLE", 1},
 		"truncated": {stacktest.Fault{TruncateBytes: 3}, "UPSTREAM_UNREACHABLE", 1},
@@ -210,7 +227,7 @@ func TestUpstreamFaults(t *testing.T) {
 				srv := stacktest.New(t)
 				srv.Upstream("slack.com", ok)
 				agent := srv.Agent(t, stacktest.AgentConfig{Mode: stack.Logged, Services: []string{"slack"}})
-				tc.fault.Path = "upstream:slack.com"
+				tc.fault.Path = "upstream:Slack.com"
 				srv.Fault(tc.fault)
 				var got *stack.ProxyResponse
 				err := run(t.Context(), srv.Client(stack.WithMaxRetries(0), stack.WithTimeout(5*time.Minute)), agent.ID,
@@ -219,6 +236,10 @@ func TestUpstreamFaults(t *testing.T) {
 				if tc.code == "" {
 					require.NoError(t, err)
 					assert.Equal(t, tc.fault.Status, got.Status)
+					if tc.fault.Code != "" {
+						assert.Equal(t, "2", got.Headers["retry-after"], "rounded up")
+						assert.JSONEq(t, `{"error":"ratelimited"}`, string(got.Body))
+					}
 					return
 				}
 				var apiErr *stack.Error
@@ -226,6 +247,122 @@ func TestUpstreamFaults(t *testing.T) {
 				assert.Equal(t, tc.code, apiErr.Code, apiErr.Message)
 			})
 		})
+	}
+}
+
+func TestAFaultThatCouldNeverHappenPanics(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	tests := map[string]struct {
+		fault stacktest.Fault
+		want  string
+	}{
+		"no such route":     {stacktest.Fault{Path: "/v1/agent", Status: 500}, "such as GET /v1/agents, or upstream:<host>"},
+		"an id":             {stacktest.Fault{Path: "/v1/agents/agt_1", Status: 500}, "/v1/agents/{agent_id}"},
+		"not this method":   {stacktest.Fault{Method: "PUT", Path: "/v1/proxy", Status: 500}, `"PUT /v1/proxy"`},
+		"no host":           {stacktest.Fault{Path: "upstream:", Status: 500}, "body.path"},
+		"host with port":    {stacktest.Fault{Path: "upstream:slack.com:443", Status: 500}, "body.path"},
+		"no effect":         {stacktest.Fault{Path: "/v1/proxy"}, "without effect"},
+		"two effects":       {stacktest.Fault{Path: "/v1/proxy", Status: 500, Close: stacktest.CloseAfter}, "in several ways"},
+		"good status":       {stacktest.Fault{Path: "/v1/proxy", Status: 200}, "400 to 599"},
+		"code alone":        {stacktest.Fault{Path: "/v1/proxy", Code: "BUSY", Delay: time.Second}, "body.status"},
+		"bad close":         {stacktest.Fault{Path: "/v1/proxy", Close: "during"}, "one of before, after"},
+		"negative delay":    {stacktest.Fault{Path: "/v1/proxy", Delay: -time.Second}, "body.delay_ms"},
+		"negative times":    {stacktest.Fault{Path: "/v1/proxy", Status: 500, Times: -1}, "body.times"},
+		"negative truncate": {stacktest.Fault{Path: "/v1/proxy", TruncateBytes: -1}, "body.truncate_bytes"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			defer func() { assert.Contains(t, fmt.Sprint(recover()), tc.want) }()
+			srv.Fault(tc.fault)
+		})
+	}
+}
+
+func TestBadSettingsPanic(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	assert.Panics(t, func() { srv.Advance(-time.Second) })
+	assert.Panics(t, func() { srv.SetPolicy(stacktest.Policy{Tier: "gold"}) })
+	assert.Panics(t, func() { srv.SetPolicy(stacktest.Policy{RevocationDelay: time.Millisecond}) })
+	assert.Panics(t, func() { srv.SetPolicy(stacktest.Policy{RequireIntentApproval: true}) }, "a gate that there is not")
+	assert.Panics(t, func() { srv.Client(stack.WithTimeout(-1)) })
+}
+
+func TestATruncatedRefusal(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	fault := srv.Fault(stacktest.Fault{Path: "/v1/agents/{agent_id}", TruncateBytes: 10})
+	_, err := srv.Client(stack.WithMaxRetries(0)).Agents.Get(t.Context(), "agt_none")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, stack.ErrNotFound, "the answer never came")
+	assert.Zero(t, fault.Remaining())
+}
+
+func TestUnknownRequests(t *testing.T) {
+	t.Parallel()
+	r := tryLogged(t, func(tb stacktest.TB) {
+		srv := stacktest.New(tb)
+		srv.RequireNoUnknownRequests(tb)
+		client := srv.Client()
+		assert.Error(t, client.Do(tb.Context(), "POST", "/v1/agent", nil, nil))
+		assert.Error(t, client.Do(tb.Context(), "PUT", "/v1/agents", nil, nil))
+		assert.Equal(t, []string{"POST /v1/agent (the nearest is GET /v1/agents)",
+			"PUT /v1/agents (the nearest is GET /v1/agents)"}, srv.UnknownRequests())
+		srv.RequireNoUnknownRequests(tb)
+	})
+	require.Len(t, r.failures, 1)
+	assert.Contains(t, r.failures[0], "no route POST /v1/agent")
+	assert.Len(t, r.logs, 2)
+}
+
+func TestCloseWaitsForWhatIsHandled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv, err := stacktest.Start()
+		require.NoError(t, err)
+		var handled atomic.Bool
+		srv.Upstream("slack.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			time.Sleep(10 * time.Second)
+			handled.Store(true)
+		}))
+		agent := srv.Agent(t, stacktest.AgentConfig{Mode: stack.Logged, Services: []string{"slack"}})
+		go func() {
+			_ = run(t.Context(), srv.Client(stack.WithMaxRetries(0)), agent.ID,
+				func(ctx context.Context, m *stack.Mission) error { _, err := m.Proxy(ctx, post()); return err })
+		}()
+		time.Sleep(time.Second)
+		srv.Close()
+		assert.True(t, handled.Load())
+		srv.Close()
+	})
+}
+
+func TestCloseEndsADelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv, err := stacktest.Start()
+		require.NoError(t, err)
+		srv.Fault(stacktest.Fault{Path: "/v1/agents", Delay: time.Hour})
+		began := time.Now()
+		go func() { _, _ = srv.Client(stack.WithMaxRetries(0)).Agents.List(t.Context()) }()
+		time.Sleep(time.Second)
+		srv.Close()
+		assert.Equal(t, time.Second, time.Since(began))
+	})
+}
+
+func TestWithLogger(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder // written by one request at a time, the last one before Close returns
+	srv, err := stacktest.Start(stacktest.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	require.NoError(t, err)
+	agent := srv.Agent(t, stacktest.AgentConfig{Services: []string{"slack"}, Credential: "hush-hush"})
+	srv.Close()
+	assert.Contains(t, log.String(), "route=/v1/agents/register status=200")
+	for _, secret := range []string{"hush-hush", srv.APIKey(), agent.ID} {
+		assert.NotContains(t, log.String(), secret)
 	}
 }
 

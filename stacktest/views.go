@@ -46,8 +46,15 @@ func (s *Server) Approve(approvalID string) error { return s.mock.Approve(approv
 // Policy is what a test may set of the operator's account.
 type Policy = mockserver.Policy
 
-// SetPolicy sets the operator's policy: plan (enterprise when empty), rate limit, revocation delay, intent approvals.
-func (s *Server) SetPolicy(p Policy) { s.mock.SetPolicy(p) }
+// SetPolicy sets the operator's whole policy; an empty plan is the enterprise one. It panics on a value out of bounds.
+func (s *Server) SetPolicy(p Policy) {
+	if err := s.mock.SetPolicy(p); err != nil {
+		panic("stacktest: " + err.Error())
+	}
+}
+
+// UnknownRequests returns the requests that no route took, oldest first and at most 100: method, path, and the nearest route.
+func (s *Server) UnknownRequests() []string { return s.mock.UnknownRequests() }
 
 // RequireCheckedOut fails the test at once unless the passport was checked out.
 func (s *Server) RequireCheckedOut(t TB, jti string) *stack.ReportedCheckout {
@@ -73,6 +80,14 @@ func (s *Server) RequireRevoked(t TB, jti string) (reason string) {
 		t.Fatalf("stacktest: passport %s is not revoked; it is %s", jti, report.Passport.Status)
 	}
 	return report.Passport.RevocationReason
+}
+
+// RequireNoUnknownRequests fails the test at once if a request came that no route takes.
+func (s *Server) RequireNoUnknownRequests(t TB) {
+	t.Helper()
+	for _, request := range s.UnknownRequests() {
+		t.Fatalf("stacktest: no route %s", request)
+	}
 }
 
 // RequireNoSecurityEvents fails the test at once if a detector saw something.

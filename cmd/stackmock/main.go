@@ -1,6 +1,6 @@
 // Command stackmock is the STACK reference mock as a process, for clients in any language.
 //
-//	stackmock [-addr 127.0.0.1:4242] [-upstream host=URL]... [-seed FILE] [-control] [-allow-dial]
+//	stackmock [-addr 127.0.0.1:4242] [-upstream host=URL]... [-seed FILE] [-control] [-allow-dial] [-quiet]
 //
 // The first line on standard output is one JSON object, {"url","api_key","operator_id"}; it is written when the server is
 // ready. Everything for people goes to standard error. SIGTERM and SIGINT end the process cleanly, with status 0. A wrong
@@ -8,7 +8,25 @@
 //
 // -upstream sends proxied calls to a host to a server of yours, path and query kept; it may be repeated. -control turns on
 // the routes under /_mock/, which move the clock, inject faults and approve, for loopback only. -allow-dial lets proxied calls
-// to other hosts go out to the network, to public addresses only. -seed fills the server from a JSON file; see [seed].
+// to other hosts go out to the network, to public addresses only. -quiet leaves out the log line of each request.
+//
+// -seed fills the server from a file before it is ready. The file is a JSON object, every part of it optional:
+//
+//	{
+//	  "services": [
+//	    {"service": "slack", "credential": "xoxb-test", "scopes": ["chat:write"]},
+//	    {"service": "salesforce", "credential": "token", "fields": {"instance_url": "https://acme.my.salesforce.com"}},
+//	    {"service": "crm", "credential": {"username": "u", "password": "p"}}
+//	  ],
+//	  "agents": [
+//	    {"name": "triage", "accountability_mode": "enforced", "services": ["slack", "crm"]}
+//	  ],
+//	  "policy": {"tier": "developer", "rate_limit_per_minute": 600}
+//	}
+//
+// A service is one of the catalogue, connected with all its scopes unless some are named, or else becomes a custom one. An
+// agent has the fields of its registration, and the services that it is granted, with all their scopes. The policy is set last
+// and has the fields of the control route's. The ids that result are printed to standard error.
 package main
 
 import (
@@ -31,6 +49,13 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver/forward"
 )
 
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := stackmock(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
 type settings struct {
 	addr      string
 	upstreams upstreams
@@ -48,32 +73,48 @@ func (u upstreams) String() string { return "" }
 func (u upstreams) Set(value string) error {
 	host, url, ok := strings.Cut(value, "=")
 	if !ok || host == "" || url == "" {
-		return fmt.Errorf("must be host=URL, such as slack.com=http://127.0.0.1:9999")
+		return errors.New("must be host=URL, such as slack.com=http://127.0.0.1:9999")
 	}
 	u[host] = url
 	return nil
 }
 
-func main() {
+// usageError is a command line that cannot be meant.
+type usageError struct{ error }
+
+// stackmock runs the program and returns its status.
+func stackmock(ctx context.Context, args []string, out, diagnostics io.Writer) int {
 	cfg := settings{upstreams: upstreams{}}
-	flag.StringVar(&cfg.addr, "addr", "127.0.0.1:4242", "`address` to listen on; port 0 picks a free one")
-	flag.Var(cfg.upstreams, "upstream", "send proxied calls to a host to a base URL: `host=URL`, repeatable")
-	flag.StringVar(&cfg.seed, "seed", "", "JSON `file` with services and agents to begin with")
-	flag.BoolVar(&cfg.control, "control", false, "serve the control routes under /_mock/, to loopback only")
-	flag.BoolVar(&cfg.allowDial, "allow-dial", false, "let proxied calls to hosts without -upstream go out to the network")
-	flag.BoolVar(&cfg.quiet, "quiet", false, "do not log requests")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "stackmock: unexpected argument %q; see -h\n", flag.Arg(0))
-		os.Exit(2)
+	flags := flag.NewFlagSet("stackmock", flag.ContinueOnError)
+	flags.SetOutput(diagnostics)
+	flags.StringVar(&cfg.addr, "addr", "127.0.0.1:4242", "`address` to listen on; port 0 picks a free one")
+	flags.Var(cfg.upstreams, "upstream", "send proxied calls to a host to a base URL: `host=URL`, repeatable")
+	flags.StringVar(&cfg.seed, "seed", "", "JSON `file` with services, agents and a policy to begin with")
+	flags.BoolVar(&cfg.control, "control", false, "serve the control routes under /_mock/, to loopback only")
+	flags.BoolVar(&cfg.allowDial, "allow-dial", false, "let proxied calls to hosts without -upstream go out to the network")
+	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests")
+	flags.Usage = func() {
+		_, _ = fmt.Fprint(diagnostics, "stackmock is the STACK reference mock as a process.\n\nUsage: stackmock [flags]\n\n")
+		flags.PrintDefaults()
+		_, _ = fmt.Fprintf(diagnostics, "\nA seed file is a JSON object, every part of it optional:\n\n%s\n", exampleSeed)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, cfg, os.Stdout, os.Stderr)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "stackmock:", err)
-		os.Exit(1)
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil: // it has been printed
+		return 2
 	}
+	err := run(ctx, cfg, flags.Args(), out, diagnostics)
+	if err == nil {
+		return 0
+	}
+	_, _ = fmt.Fprintln(diagnostics, "stackmock:", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		_, _ = fmt.Fprintln(diagnostics, "stackmock -h tells more")
+		return 2
+	}
+	return 1
 }
 
 // greeting is the first line on standard output.
@@ -84,7 +125,10 @@ type greeting struct {
 }
 
 // run serves until ctx is done.
-func run(ctx context.Context, cfg settings, out, diagnostics io.Writer) error {
+func run(ctx context.Context, cfg settings, args []string, out, diagnostics io.Writer) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
 	level := slog.LevelInfo
 	if cfg.quiet {
 		level = slog.LevelWarn
@@ -93,33 +137,26 @@ func run(ctx context.Context, cfg settings, out, diagnostics io.Writer) error {
 	mock := mockserver.New(mockserver.Options{Logger: logger, Control: cfg.control, AllowDial: cfg.allowDial})
 	for host, url := range cfg.upstreams {
 		if err := mock.MapUpstream(host, forward.Target{URL: url}); err != nil {
-			return fmt.Errorf("-upstream %s: %w", host, err)
+			return usageError{fmt.Errorf("-upstream: %w", err)}
 		}
 	}
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
-		return fmt.Errorf("-addr: %w", err)
+		return listenError(err)
+	}
+	if cfg.seed != "" { // callers wait meanwhile: nothing is accepted yet
+		if err = loadSeed(ctx, mock, cfg.seed, diagnostics); err != nil {
+			return errors.Join(fmt.Errorf("-seed %s: %w", cfg.seed, err), listener.Close())
+		}
 	}
 	server := &http.Server{Handler: mock, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer func() { _ = server.Close() }() // after Shutdown it has nothing left to do
 
-	hello := greeting{URL: "http://" + listener.Addr().String(), APIKey: mock.Credentials().APIKey, OperatorID: mock.Credentials().OperatorID}
-	if cfg.seed != "" {
-		if err = loadSeed(ctx, hello, cfg.seed, diagnostics); err != nil {
-			return fmt.Errorf("-seed %s: %w", cfg.seed, err)
-		}
-	}
-	line, err := json.Marshal(hello)
-	if err != nil {
+	if err = greet(mock, cfg, listener.Addr(), out, diagnostics); err != nil {
 		return err
 	}
-	if _, err = fmt.Fprintf(out, "%s\n", line); err != nil {
-		return err
-	}
-	_, _ = fmt.Fprintf(diagnostics, "STACK reference mock on %s; point an SDK at it with STACK_BASE_URL and the key of the first line.\n", hello.URL)
-
 	select {
 	case err = <-served:
 		return err
@@ -131,4 +168,40 @@ func run(ctx context.Context, cfg settings, out, diagnostics io.Writer) error {
 		return err
 	}
 	return nil
+}
+
+// listenError tells an address that is none from one that cannot be had.
+func listenError(err error) error {
+	var malformed *net.AddrError
+	if err = fmt.Errorf("-addr: %w", err); errors.As(err, &malformed) {
+		return usageError{err}
+	}
+	return err
+}
+
+// greet writes the first line, and for people how to use it.
+func greet(mock *mockserver.Server, cfg settings, addr net.Addr, out, diagnostics io.Writer) error {
+	hello := greeting{URL: "http://" + reachable(addr), APIKey: mock.Credentials().APIKey, OperatorID: mock.Credentials().OperatorID}
+	line, err := json.Marshal(hello)
+	if err != nil {
+		return err
+	}
+	if _, err = fmt.Fprintf(out, "%s\n", line); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(diagnostics, "STACK reference mock on %s; api_key is in the line on standard output\n"+
+		"  Go:     STACK_BASE_URL=%s STACK_API_KEY=<api_key>\n"+
+		"  Python: Stack(<api_key>, base_url=%q)\n", hello.URL, hello.URL, hello.URL)
+	if cfg.control {
+		_, _ = fmt.Fprintf(diagnostics, "  control routes: %s/_mock/{clock,upstreams,faults,approve,policy,reset,state}\n", hello.URL)
+	}
+	return nil
+}
+
+// reachable is an address to call: one that stands for all of the machine's is not.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+	}
+	return addr.String()
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver"
 )
 
 func TestMain(m *testing.M) {
@@ -82,7 +84,9 @@ func command(t *testing.T, flags ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &process{Cmd: exec.CommandContext(t.Context(), self, flags...), stderr: &lockedBuffer{}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // so that one that should have failed does not run on
+	t.Cleanup(cancel)
+	p := &process{Cmd: exec.CommandContext(ctx, self, flags...), stderr: &lockedBuffer{}}
 	p.Env = append(os.Environ(), "STACKMOCK_AS_PROCESS=1")
 	p.Stderr = p.stderr
 	return p
@@ -128,13 +132,59 @@ func TestProcess(t *testing.T) {
 	assert.Equal(t, p.OperatorID, agent.OperatorID)
 	status, answer := p.control(t, "GET", "/_mock/state", "")
 	assert.Equal(t, http.StatusNotFound, status, "control routes are off: %v", answer)
+	assert.NotContains(t, fmt.Sprint(answer), "the nearest is GET /_mock")
 
 	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
 	rest, err := io.ReadAll(p.stdout)
 	require.NoError(t, err)
 	assert.Empty(t, rest, "nothing but the first line is on standard output")
 	require.NoError(t, p.Wait(), "SIGTERM ends it with status 0")
-	assert.NotContains(t, p.stderr.String(), p.APIKey)
+	log := p.stderr.String()
+	assert.NotContains(t, log, p.APIKey)
+	assert.Contains(t, log, "STACK_BASE_URL="+p.URL)
+	assert.Regexp(t, `msg=request method=POST route=/v1/agents/register status=200 duration=\S+ request_id=req_`, log)
+	assert.Contains(t, log, `msg="no such route" method=GET path=/_mock/state`)
+}
+
+func TestInterruptEndsItToo(t *testing.T) {
+	t.Parallel()
+	p := start(t, "-addr", ":0") // all of the machine's addresses
+	assert.Regexp(t, `^http://127\.0\.0\.1:\d+$`, p.URL, "one that can be called")
+	_, err := p.client(t).Agents.List(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, p.Process.Signal(os.Interrupt))
+	require.NoError(t, p.Wait())
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	var out, diagnostics bytes.Buffer
+	assert.Zero(t, stackmock(t.Context(), []string{"-h"}, &out, &diagnostics))
+	assert.Empty(t, out.String())
+	for _, part := range []string{"-addr", "-upstream", "-seed", "-control", "-allow-dial", exampleSeed} {
+		assert.Contains(t, diagnostics.String(), part)
+	}
+}
+
+// TestDocumentedSeed loads the seed that -h shows, and checks that the package's comment shows the same one.
+func TestDocumentedSeed(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("main.go")
+	require.NoError(t, err)
+	for line := range strings.Lines(exampleSeed) {
+		assert.Contains(t, string(source), "//\t"+line)
+	}
+	file := filepath.Join(t.TempDir(), "seed.json")
+	require.NoError(t, os.WriteFile(file, []byte(exampleSeed), 0o600))
+	mock := mockserver.New(mockserver.Options{})
+	var diagnostics bytes.Buffer
+	require.NoError(t, loadSeed(t.Context(), mock, file, &diagnostics))
+	counts := mock.Counts()
+	assert.Equal(t, []int{1, 3, 2}, []int{counts["agents"], counts["connections"], counts["grants"]})
+	assert.Equal(t, 4, strings.Count(diagnostics.String(), "seed: "))
+	now, err := mock.ChangePolicy(mockserver.PolicyChange{})
+	require.NoError(t, err)
+	assert.Equal(t, mockserver.Policy{Tier: stack.TierDeveloper, RateLimitPerMinute: 600}, now)
 }
 
 func TestControlRoutes(t *testing.T) {
@@ -181,9 +231,11 @@ func TestControlRoutes(t *testing.T) {
 	status, answer = p.control(t, "POST", "/_mock/faults", `{"method":"GET","path":"/v1/agents","times":1,"status":503,"code":"BUSY","retry_after_seconds":0,"close":null}`)
 	require.Equal(t, http.StatusOK, status)
 	assert.NotEmpty(t, answer["fault_id"])
-	var apiErr *stack.Error
-	err = c.Do(t.Context(), "GET", "/v1/agents", nil, nil)
-	require.NoError(t, err, "a read is retried")
+	status, answer = p.control(t, "GET", "/v1/agents", "")
+	assert.Equal(t, http.StatusServiceUnavailable, status)
+	assert.Equal(t, "BUSY", answer["error"].(map[string]any)["code"])
+	status, _ = p.control(t, "GET", "/v1/agents", "")
+	assert.Equal(t, http.StatusUnauthorized, status, "the fault is used up, and the call is handled")
 
 	_, err = c.Agents.Unblock(t.Context(), agent.ID, stack.AgentUnblockParams{})
 	require.NoError(t, err, "an agent that is not blocked needs no approval")
@@ -194,11 +246,12 @@ func TestControlRoutes(t *testing.T) {
 	status, answer = p.control(t, "POST", "/_mock/policy", `{"rate_limit_per_minute": 1}`)
 	require.Equal(t, http.StatusOK, status)
 	assert.Equal(t, map[string]any{"require_intent_approval": false, "revocation_delay_seconds": 0.0, "rate_limit_per_minute": 1.0, "tier": "enterprise"}, answer)
-	_, _ = c.Agents.List(t.Context())
+	_, _ = c.Agents.List(t.Context()) // this or the next one is one too many for the minute
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_, err = c.Agents.List(ctx)
 	require.ErrorIs(t, err, stack.ErrRateLimited)
+	var apiErr *stack.Error
 	require.ErrorAs(t, err, &apiErr)
 	assert.Positive(t, apiErr.RetryAfter)
 
@@ -228,6 +281,14 @@ func TestControlRoutesRefuse(t *testing.T) {
 		"bad status":          {"/_mock/faults", `{"path":"/v1/proxy","status":200}`, nil, http.StatusBadRequest},
 		"bad upstream":        {"/_mock/upstreams", `{"host":"a b","url":"http://127.0.0.1:1"}`, nil, http.StatusBadRequest},
 		"bad tier":            {"/_mock/policy", `{"tier":"gold"}`, nil, http.StatusBadRequest},
+		"no approval gate":    {"/_mock/policy", `{"require_intent_approval":true}`, nil, http.StatusBadRequest},
+		"too far ahead":       {"/_mock/clock", `{"advance_seconds":1e300}`, nil, http.StatusBadRequest},
+		"no such route":       {"/_mock/faults", `{"path":"/v1/agent","status":500}`, nil, http.StatusBadRequest},
+		"endless delay":       {"/_mock/faults", `{"path":"/v1/agents","delay_ms":9223372036854775807}`, nil, http.StatusBadRequest},
+		"a post without body": {"/_mock/reset", ``, nil, http.StatusUnsupportedMediaType},
+		"a reset with more":   {"/_mock/reset", `{"all":true}`, nil, http.StatusBadRequest},
+		"wrong method":        {"/_mock/state", `{}`, nil, http.StatusMethodNotAllowed},
+		"unknown route":       {"/_mock/clocks", `{}`, nil, http.StatusNotFound},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -268,12 +329,19 @@ func TestSeed(t *testing.T) {
 func TestBadSeeds(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ seed, want string }{
-		"unknown field":    {`{"agent":[]}`, "agent"},
-		"not JSON":         {`{`, "EOF"},
+		"unknown field":    {`{"agent":[]}`, "unknown field seed.agent; known are agents, policy, services"},
+		"not JSON":         {`{`, "seed is \"cut short\""},
 		"bad agent":        {`{"agents":[{"name":"No Spaces"}]}`, "agents[0] (No Spaces)"},
 		"unknown service":  {`{"agents":[{"name":"a-1","services":["slack"]}]}`, `service "slack" is not among`},
-		"bad credential":   {`{"services":[{"service":"slack","credential":17}]}`, "credential must be a string"},
-		"fields for slack": {`{"services":[{"service":"slack","credential":{"a":"b"}}]}`, "takes its credential as a string"},
+		"bad credential":   {`{"services":[{"service":"slack","credential":17}]}`, "credential must be a non-empty string"},
+		"mixed credential": {`{"services":[{"service":"crm","credential":{"token":"hush-hush","n":17}}]}`, "credential must be a non-empty string"},
+		"object for slack": {`{"services":[{"service":"slack","credential":{"a":"b"}}]}`, "takes a string"},
+		"fields for crm":   {`{"services":[{"service":"crm","credential":"x","fields":{"a":"b"}}]}`, "services[0] (crm): fields are for"},
+		"missing field":    {`{"services":[{"service":"salesforce","credential":"x"}]}`, "instance_url"},
+		"service twice":    {`{"services":[{"service":"crm","credential":"x"},{"service":"crm","credential":"y"}]}`, "services[1] (crm)"},
+		"wrong type":       {`{"agents":[{"name":"a-1","services":"slack"}]}`, "seed.agents[0].services"},
+		"trailing data":    {`{} ]`, "seed is"},
+		"bad policy":       {`{"policy":{"tier":"gold"}}`, "body.tier"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -287,6 +355,7 @@ func TestBadSeeds(t *testing.T) {
 			assert.Equal(t, 1, exit.ExitCode())
 			assert.Contains(t, p.stderr.String(), tc.want)
 			assert.Contains(t, p.stderr.String(), file)
+			assert.NotContains(t, p.stderr.String(), "hush-hush")
 		})
 	}
 }
@@ -304,8 +373,8 @@ func TestBadFlags(t *testing.T) {
 		"unknown flag":      {[]string{"-bogus"}, 2, "bogus"},
 		"argument":          {[]string{"serve"}, 2, "unexpected argument"},
 		"upstream":          {[]string{"-upstream", "slack.com"}, 2, "host=URL"},
-		"upstream's URL":    {[]string{"-upstream", "slack.com=ftp://x"}, 1, "slack.com"},
-		"address":           {[]string{"-addr", "nonsense"}, 1, "-addr"},
+		"upstream's URL":    {[]string{"-upstream", "slack.com=ftp://x"}, 2, "slack.com"},
+		"address":           {[]string{"-addr", "nonsense"}, 2, "-addr"},
 		"address in use":    {[]string{"-addr", taken.Addr().String()}, 1, "address already in use"},
 		"seed is not there": {[]string{"-addr", "127.0.0.1:0", "-seed", "/nowhere.json"}, 1, "/nowhere.json"},
 	}

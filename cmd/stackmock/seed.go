@@ -1,92 +1,111 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver"
+	"github.com/getstack-go/stack/internal/pipenet"
 )
 
-// seed is what a -seed file holds:
-//
-//	{
-//	  "services": [
-//	    {"service": "slack", "credential": "xoxb-test", "scopes": ["chat:write"]},
-//	    {"service": "crm", "credential": {"username": "u", "password": "p"}}
-//	  ],
-//	  "agents": [
-//	    {"name": "triage", "accountability_mode": "enforced", "services": ["slack"]}
-//	  ]
-//	}
-//
-// A service is one of the catalogue, or else becomes a custom one. An agent has the fields of its registration, and the
-// services that it is granted with all their scopes. The ids that result are printed to standard error.
+// exampleSeed shows what a seed may hold. The package's comment has the same.
+const exampleSeed = `{
+  "services": [
+    {"service": "slack", "credential": "xoxb-test", "scopes": ["chat:write"]},
+    {"service": "salesforce", "credential": "token", "fields": {"instance_url": "https://acme.my.salesforce.com"}},
+    {"service": "crm", "credential": {"username": "u", "password": "p"}}
+  ],
+  "agents": [
+    {"name": "triage", "accountability_mode": "enforced", "services": ["slack", "crm"]}
+  ],
+  "policy": {"tier": "developer", "rate_limit_per_minute": 600}
+}
+`
+
+// seed is what a -seed file holds; see the package's comment.
 type seed struct {
-	Services []seedService `json:"services"`
-	Agents   []seedAgent   `json:"agents"`
+	Services []seedService           `json:"services,omitempty"`
+	Agents   []seedAgent             `json:"agents,omitempty"`
+	Policy   mockserver.PolicyChange `json:"policy,omitzero"`
 }
 
 type seedService struct {
-	Service    string         `json:"service"`
-	Credential seedCredential `json:"credential"`
-	Scopes     []string       `json:"scopes"`
-}
-
-// seedCredential is a text, or named texts.
-type seedCredential struct{ stack.CustomCredential }
-
-func (c *seedCredential) UnmarshalJSON(data []byte) error {
-	if err := json.Unmarshal(data, &c.Token); err == nil {
-		return nil
-	}
-	if err := json.Unmarshal(data, &c.Fields); err != nil {
-		return errors.New("credential must be a string or an object of strings")
-	}
-	return nil
+	Service    string            `json:"service"`
+	Credential json.RawMessage   `json:"credential"` // a string, or an object of strings for a custom service
+	Scopes     []string          `json:"scopes,omitempty"`
+	Fields     map[string]string `json:"fields,omitempty"`
 }
 
 type seedAgent struct {
 	stack.AgentRegisterParams
-	Services []string `json:"services"`
+	Services []string `json:"services,omitempty"`
 }
 
-// loadSeed fills the server through its API, so that a seed obeys the same rules.
-func loadSeed(ctx context.Context, server greeting, name string, diagnostics io.Writer) error {
-	client, err := stack.New(stack.WithBaseURL(server.URL), stack.WithAPIKey(server.APIKey))
-	if err != nil {
-		return err
-	}
+// loadSeed fills the server through its API, so that a seed obeys the same rules, but without its port.
+func loadSeed(ctx context.Context, mock *mockserver.Server, name string, diagnostics io.Writer) error {
 	data, err := os.ReadFile(name)
 	if err != nil {
+		var path *os.PathError // its text would name the file again
+		if errors.As(err, &path) {
+			err = path.Err
+		}
 		return err
 	}
 	var s seed
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err = dec.Decode(&s); err != nil {
+	if err = mockserver.DecodeStrict("seed", data, &s); err != nil {
 		return err
 	}
-	if dec.More() {
-		return errors.New("more than one JSON value")
+	pipe := pipenet.Listen()
+	server := &http.Server{Handler: mock}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(pipe) // ends with ErrServerClosed
+	}()
+	transport := &http.Transport{DialContext: pipe.DialContext}
+	defer func() {
+		transport.CloseIdleConnections()
+		_ = server.Close()
+		<-served
+	}()
+	client, err := stack.New(stack.WithBaseURL("http://stack.mock"), stack.WithAPIKey(mock.Credentials().APIKey),
+		stack.WithHTTPClient(&http.Client{Transport: transport}))
+	if err != nil {
+		return err
 	}
-	catalogue := map[string]stack.Service{}
+	if err = s.apply(ctx, client, diagnostics); err != nil {
+		return err
+	}
+	if _, err = mock.ChangePolicy(s.Policy); err != nil {
+		return fmt.Errorf("policy: %w", err)
+	}
+	return nil
+}
+
+// apply connects the services, registers the agents and grants them what they name.
+func (s seed) apply(ctx context.Context, client *stack.Client, diagnostics io.Writer) error {
 	available, err := client.Services.ListAvailable(ctx)
 	if err != nil {
 		return err
 	}
+	catalogue := map[string]stack.Service{}
 	for _, entry := range available {
 		catalogue[entry.Provider] = entry
 	}
 	connections := map[string]*stack.Connection{}
 	for i, service := range s.Services {
-		connection, err := connect(ctx, client, catalogue, service)
+		connection, err := service.connect(ctx, client, catalogue)
 		if err != nil {
 			return fmt.Errorf("services[%d] (%s): %w", i, service.Service, err)
+		}
+		if _, twice := connections[service.Service]; twice {
+			return fmt.Errorf("services[%d] (%s): the service is there twice", i, service.Service)
 		}
 		connections[service.Service] = connection
 		_, _ = fmt.Fprintf(diagnostics, "seed: service %s is %s\n", service.Service, connection.ID)
@@ -111,17 +130,35 @@ func loadSeed(ctx context.Context, server greeting, name string, diagnostics io.
 	return nil
 }
 
-func connect(ctx context.Context, client *stack.Client, catalogue map[string]stack.Service, s seedService) (*stack.Connection, error) {
+func (s seedService) connect(ctx context.Context, client *stack.Client, catalogue map[string]stack.Service) (*stack.Connection, error) {
+	credential, err := s.credential()
+	if err != nil {
+		return nil, err
+	}
 	entry, ok := catalogue[s.Service]
 	if !ok {
-		return client.Services.ConnectCustom(ctx, stack.ServiceConnectCustomParams{Name: s.Service, Credential: s.Credential.CustomCredential,
-			Scopes: s.Scopes})
+		if s.Fields != nil {
+			return nil, errors.New("fields are for services of the catalogue, and it has none of this name")
+		}
+		return client.Services.ConnectCustom(ctx, stack.ServiceConnectCustomParams{Name: s.Service, Credential: credential, Scopes: s.Scopes})
 	}
-	if s.Credential.Fields != nil {
-		return nil, errors.New("a service of the catalogue takes its credential as a string")
+	if credential.Fields != nil {
+		return nil, errors.New("credential is an object; a service of the catalogue takes a string")
 	}
 	if len(s.Scopes) == 0 {
 		s.Scopes = entry.Scopes
 	}
-	return client.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: entry.ID, OAuthToken: s.Credential.Token, Scopes: s.Scopes})
+	return client.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: entry.ID, OAuthToken: credential.Token, Scopes: s.Scopes,
+		Fields: s.Fields})
+}
+
+// credential reads a credential without ever quoting it.
+func (s seedService) credential() (c stack.CustomCredential, err error) {
+	if json.Unmarshal(s.Credential, &c.Token) == nil && !c.Token.IsZero() {
+		return c, nil
+	}
+	if json.Unmarshal(s.Credential, &c.Fields) == nil && len(c.Fields) > 0 {
+		return c, nil
+	}
+	return c, errors.New("credential must be a non-empty string or object of strings")
 }

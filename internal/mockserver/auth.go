@@ -33,6 +33,9 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	if r.public {
 		return &caller{}, nil
 	}
+	if r.control {
+		return &caller{}, checkControl(req)
+	}
 	scheme, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nil, unauthorized("UNAUTHORIZED", "no bearer token", "Authorization: Bearer sk_live_…")

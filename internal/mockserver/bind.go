@@ -146,33 +146,54 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if len(data) > 0 {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if err != nil || kind != "application/json" {
-			return nil, refuse(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json",
-				map[string]any{"check": "content_type", "sent": clip(r.Header.Get("Content-Type")), "allowed": "application/json"})
+			return nil, unsupportedMediaType(r)
 		}
 	}
 	return data, nil
 }
 
+func unsupportedMediaType(r *http.Request) *apiError {
+	return refuse(http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json",
+		map[string]any{"check": "content_type", "sent": clip(r.Header.Get("Content-Type")), "allowed": "application/json"})
+}
+
 // decodeStrict decodes one JSON object into the struct that out points to. Unlike encoding/json it takes names exactly as
 // they are written, refuses unknown and repeated ones, demands those without omitempty or omitzero, and names the field
 // that was wrong, what it was and what it may be.
-func decodeStrict(data []byte, out any) error {
+func decodeStrict(data []byte, out any) error { return decodeStrictAs("body", data, out) }
+
+// decodeStrictAs is decodeStrict for an object that errors call by a name of its own.
+func decodeStrictAs(root string, data []byte, out any) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		data = []byte("{}")
 	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
-	w := &strictWalk{dec: dec}
-	if err := w.value(reflect.TypeOf(out).Elem(), "body", false); err != nil {
+	w := &strictWalk{dec: dec, root: root}
+	if err := w.value(reflect.TypeOf(out).Elem(), root, false); err != nil {
 		return err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return invalid("body", "followed by more data", "one JSON object and nothing after it")
+		return invalid(root, "followed by more data", "one JSON object and nothing after it")
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return invalid("body", err.Error(), "valid")
+		return invalid(root, err.Error(), "valid")
 	}
 	return nil
+}
+
+// DecodeStrict decodes a file's one JSON object as strictly as the body of a request. Its errors name the field by its path
+// from root, what it was and what it may be.
+func DecodeStrict(root string, data []byte, out any) error {
+	err := decodeStrictAs(root, data, out)
+	var refusal *apiError
+	if errors.As(err, &refusal) {
+		err = errors.New(refusal.message)
+		if names, ok := refusal.details["allowed"].([]string); ok {
+			err = fmt.Errorf("%w; known are %s", err, strings.Join(names, ", "))
+		}
+	}
+	return err
 }
 
 const maxDepth = 64
@@ -180,6 +201,7 @@ const maxDepth = 64
 // strictWalk follows a JSON text and a Go type side by side.
 type strictWalk struct {
 	dec   *json.Decoder
+	root  string // what errors call the whole
 	depth int
 }
 
@@ -201,7 +223,7 @@ func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
 	}
 	token, err := w.dec.Token()
 	if err != nil {
-		return notJSON(err)
+		return w.notJSON(err)
 	}
 	if t == anyType || t == rawType {
 		return w.free(token, path)
@@ -299,7 +321,7 @@ func (w *strictWalk) members(path string, member func(name string) error) error 
 	for w.dec.More() {
 		token, err := w.dec.Token()
 		if err != nil {
-			return notJSON(err)
+			return w.notJSON(err)
 		}
 		name, _ := token.(string)
 		if seen[name] {
@@ -336,16 +358,16 @@ func (w *strictWalk) free(token json.Token, path string) error {
 
 func (w *strictWalk) closing() error {
 	if _, err := w.dec.Token(); err != nil {
-		return notJSON(err)
+		return w.notJSON(err)
 	}
 	return nil
 }
 
-func notJSON(err error) error {
+func (w *strictWalk) notJSON(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return invalid("body", "cut short", "one whole JSON object")
+		return invalid(w.root, "cut short", "one whole JSON object")
 	}
-	return invalid("body", "not JSON ("+err.Error()+")", "one JSON object")
+	return invalid(w.root, "not JSON ("+err.Error()+")", "one JSON object")
 }
 
 // jsonField is a field of a body as the wire knows it.

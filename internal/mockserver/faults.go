@@ -1,29 +1,106 @@
 package mockserver
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// Fault makes the next calls that match go wrong. Path is a route pattern such as /v1/proxy, or upstream:<host> for what
-// the proxy sends there. The empty Method matches all; Times 0 means once.
+// Fault makes the next calls that match go wrong: after a delay, in one way.
 type Fault struct {
-	Method        string
-	Path          string
-	Times         int
-	Status        int    // answer this instead of handling the call
-	Code          string // with Status; FAULT_INJECTED when empty
-	RetryAfter    time.Duration
-	Delay         time.Duration // wait before anything else
-	Close         CloseAt       // drop the connection
-	TruncateBytes int           // answer only so many bytes of the body, then drop the connection
+	// Method is an HTTP method in any case; the empty one matches all.
+	Method string
+	// Path is a route pattern such as /v1/passports/{passport_jti}/checkpoint, or upstream:<host> for what the proxy sends there.
+	Path string
+	// Times is how many calls are met; 0 means one.
+	Times int
+
+	// Delay is waited before anything else.
+	Delay time.Duration
+	// Status, 400 to 599, is answered and the call not handled. An upstream's answer then has Code, if any, as {"error": Code}.
+	Status int
+	// Code is the error code that goes with Status. The API's is FAULT_INJECTED when it is empty.
+	Code string
+	// RetryAfter goes with Status, as a Retry-After header of whole seconds.
+	RetryAfter time.Duration
+	// Close drops the connection instead of answering.
+	Close CloseAt
+	// TruncateBytes answers only so many bytes of the body, then drops the connection. A shorter answer is left whole.
+	TruncateBytes int
 }
+
+// upstreamPath begins the path of a fault on the way to an upstream.
+const upstreamPath = "upstream:"
+
+// checkFault refuses a fault that could never happen: a test with it would prove nothing.
+func (s *Server) checkFault(f Fault) error {
+	if err := firstError(
+		within("body.times", f.Times, 0, 1_000_000),
+		oneOf("body.close", f.Close, CloseBefore, CloseAfter),
+		within("body.delay_ms", int(f.Delay/time.Millisecond), 0, 3_600_000),
+		within("body.retry_after_seconds", int(f.RetryAfter/time.Second), 0, 1_000_000),
+		within("body.truncate_bytes", f.TruncateBytes, 0, 1<<30),
+	); err != nil {
+		return err
+	}
+	if f.Status != 0 && (f.Status < 400 || f.Status > 599) {
+		return invalid("body.status", f.Status, "400 to 599")
+	}
+	effects := 0
+	for _, set := range []bool{f.Status != 0, f.Close != CloseNever, f.TruncateBytes != 0} {
+		if set {
+			effects++
+		}
+	}
+	switch {
+	case effects > 1:
+		return invalid("body", "a fault in several ways", "one with status, close or truncate_bytes, and not two of them")
+	case effects == 0 && f.Delay == 0:
+		return invalid("body", "a fault without effect", "one with status, close, truncate_bytes or delay_ms")
+	case f.Status == 0 && (f.Code != "" || f.RetryAfter != 0):
+		return invalid("body.status", nil, "given when code or retry_after_seconds is")
+	}
+	if host, ok := strings.CutPrefix(f.Path, upstreamPath); ok {
+		if host == "" || strings.ContainsAny(host, "/: ") {
+			return invalid("body.path", f.Path, "upstream:<host> with a host name and no port")
+		}
+		return nil
+	}
+	for _, r := range s.routes {
+		if r.pattern == f.Path && (f.Method == "" || strings.EqualFold(f.Method, r.method)) {
+			return nil
+		}
+	}
+	return invalid("body.path", strings.TrimSpace(f.Method+" "+f.Path), "the pattern of a route, such as "+
+		s.nearestRoute(strings.ToUpper(f.Method), &url.URL{Path: f.Path})+", or upstream:<host>")
+}
+
+// AddFault puts a fault in force and returns its id. It fails when the fault could never happen.
+func (s *Server) AddFault(f Fault) (id string, err error) {
+	if err := s.checkFault(f); err != nil {
+		return "", err
+	}
+	if strings.HasPrefix(f.Path, upstreamPath) {
+		f.Path = strings.ToLower(f.Path)
+	}
+	return s.faults.add(f), nil
+}
+
+// RemoveFault takes a fault away, if it is still in force.
+func (s *Server) RemoveFault(id string) { s.faults.remove(id) }
+
+// FaultLeft returns how many calls a fault is still to meet.
+func (s *Server) FaultLeft(id string) int { return s.faults.left(id) }
 
 // CloseAt says when a fault drops the connection.
 type CloseAt string
@@ -58,20 +135,12 @@ func (t *faultTable) add(f Fault) string {
 	return id
 }
 
-// remove takes a fault away and reports how many of its calls it has not seen.
-func (t *faultTable) remove(id string) (left int) {
+func (t *faultTable) remove(id string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i, f := range t.faults {
-		if f.id == id {
-			t.faults = append(t.faults[:i], t.faults[i+1:]...)
-			return f.left
-		}
-	}
-	return 0
+	t.faults = slices.DeleteFunc(t.faults, func(f *activeFault) bool { return f.id == id })
 }
 
-// left returns how many calls a fault is still to meet.
 func (t *faultTable) left(id string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,7 +253,7 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 
 // upstreamFaults lets the faults of an upstream ("upstream:slack.com") happen around the round tripper that reaches it.
 func (s *Server) upstreamFaults(host string, next http.RoundTripper) http.RoundTripper {
-	return faultyUpstream{&s.faults, "upstream:" + host, next}
+	return faultyUpstream{&s.faults, upstreamPath + host, next}
 }
 
 type faultyUpstream struct {
@@ -211,8 +280,7 @@ func (u faultyUpstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	case run.fault.Close == CloseBefore:
 		return nil, errDroppedBefore
 	case run.fault.Status != 0:
-		return &http.Response{StatusCode: run.fault.Status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
-			Body: http.NoBody, Request: r}, nil
+		return run.upstreamAnswer(r), nil
 	}
 	resp, err := u.next.RoundTrip(r)
 	if err != nil {
@@ -225,6 +293,26 @@ func (u faultyUpstream) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body = &cutBody{resp.Body, n}
 	}
 	return resp, nil
+}
+
+// upstreamAnswer is what an upstream in trouble says.
+func (r *faultRun) upstreamAnswer(req *http.Request) *http.Response {
+	resp := &http.Response{StatusCode: r.fault.Status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+		Body: http.NoBody, Request: req}
+	if r.fault.RetryAfter > 0 {
+		resp.Header.Set("Retry-After", retryAfterSeconds(r.fault.RetryAfter))
+	}
+	if r.fault.Code != "" {
+		body, _ := json.Marshal(map[string]string{"error": r.fault.Code}) // strings always have a JSON form
+		resp.Header.Set("Content-Type", "application/json")
+		resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	return resp
+}
+
+// retryAfterSeconds writes a delay as the header wants it: whole seconds, never too few.
+func retryAfterSeconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
 // cutBody ends a body early, as a dropped connection does.

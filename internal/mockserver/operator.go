@@ -34,14 +34,6 @@ type operator struct {
 	rate        rateWindow
 }
 
-// Policy is what a test may set of an operator's account.
-type Policy struct {
-	RequireIntentApproval bool          // gate proxied writes behind an approved intent
-	RevocationDelay       time.Duration // how long the proxy still takes a revoked passport
-	RateLimitPerMinute    int           // 0 is no limit
-	Tier                  stack.Tier
-}
-
 func newOperator(s *Server, id string) *operator {
 	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}, tokens: map[string]*passport{}}
 }

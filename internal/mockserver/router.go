@@ -27,6 +27,7 @@ type route struct {
 	method, pattern string
 	public          bool  // no bearer needed
 	operatorOnly    bool  // member keys are refused
+	control         bool  // no bearer, but loopback only and JSON only
 	unlocked        bool  // the handler takes its operator's lock itself
 	maxBody         int64 // bytes
 	in, out         reflect.Type
@@ -80,12 +81,12 @@ func routes() []route {
 func (s *Server) newRouter(control bool) http.Handler {
 	mux := chi.NewRouter()
 	s.routes = routes()
+	if control {
+		s.routes = append(s.routes, controlRoutes()...)
+	}
 	for i := range s.routes {
 		r := &s.routes[i]
 		mux.MethodFunc(r.method, r.pattern, func(w http.ResponseWriter, req *http.Request) { s.serve(w, req, r) })
-	}
-	if control {
-		s.mountControl(mux)
 	}
 	mux.NotFound(s.unknownRoute)
 	mux.MethodNotAllowed(s.wrongMethod)
@@ -116,11 +117,12 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		out, err = s.dispatch(req, r, id, body)
 	}
 	fault.after()
+	w = fault.writer(w)
 	if err != nil {
 		s.answerError(w, req, id, err)
 		return
 	}
-	s.write(fault.writer(w), http.StatusOK, out)
+	s.write(w, http.StatusOK, out)
 }
 
 // statusWriter remembers the status for the log; 0 is a dropped connection.
@@ -213,15 +215,28 @@ func (s *Server) answerError(w http.ResponseWriter, req *http.Request, requestID
 	}
 	out.header = refusal.header
 	if refusal.retryAfter > 0 {
-		w.Header().Set("Retry-After", fmt.Sprint(int((refusal.retryAfter+999_999_999)/1_000_000_000)))
+		w.Header().Set("Retry-After", retryAfterSeconds(refusal.retryAfter))
 	}
 	s.write(w, refusal.status, out)
+}
+
+const maxUnknown = 100 // requests without a route that are remembered
+
+// noteUnknown tells of a request that has no route: most likely somebody mistyped.
+func (s *Server) noteUnknown(req *http.Request, requestID, nearest string) {
+	s.logger.Warn("no such route", "method", req.Method, "path", clip(req.URL.Path), "nearest", nearest, "request_id", requestID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unknown) < maxUnknown {
+		s.unknown = append(s.unknown, clip(req.Method)+" "+clip(req.URL.Path)+" (the nearest is "+nearest+")")
+	}
 }
 
 func (s *Server) unknownRoute(w http.ResponseWriter, req *http.Request) {
 	id := newID("req_")
 	w.Header().Set("X-Request-Id", id)
 	nearest := s.nearestRoute(req.Method, req.URL)
+	s.noteUnknown(req, id, nearest)
 	s.answerError(w, req, id, refuse(http.StatusNotFound, "ROUTE_NOT_FOUND",
 		fmt.Sprintf("no route %s %s; the nearest is %s", req.Method, clip(req.URL.Path), nearest),
 		map[string]any{"check": "route", "sent": req.Method + " " + clip(req.URL.Path), "nearest": nearest}))
@@ -237,9 +252,11 @@ func (s *Server) wrongMethod(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	slices.Sort(allowed)
+	nearest := s.nearestRoute(req.Method, req.URL)
+	s.noteUnknown(req, id, nearest)
 	err := refuse(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED",
 		fmt.Sprintf("%s is not allowed on %s; %s is", req.Method, clip(req.URL.Path), strings.Join(allowed, ", ")),
-		map[string]any{"check": "method", "sent": req.Method, "allowed": allowed, "nearest": s.nearestRoute(req.Method, req.URL)})
+		map[string]any{"check": "method", "sent": req.Method, "allowed": allowed, "nearest": nearest})
 	err.header = http.Header{"Allow": {strings.Join(allowed, ", ")}}
 	s.answerError(w, req, id, err)
 }

@@ -35,6 +35,7 @@ type Server struct {
 	keys      map[keyHash]*operator
 	hints     map[string]*operator // by keyHint, to count failed authentications
 	first     Credentials
+	unknown   []string // requests that no route took
 }
 
 // Credentials are what a client needs to act for an operator.
@@ -64,6 +65,7 @@ func (s *Server) Reset() {
 	s.clock.ahead.Store(0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unknown = nil
 	op := newOperator(s, s.first.OperatorID)
 	s.operators = map[string]*operator{op.id: op}
 	s.keys = map[keyHash]*operator{sha256.Sum256([]byte(s.first.APIKey)): op}

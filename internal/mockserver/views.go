@@ -85,26 +85,12 @@ func (s *Server) VerifyAudit() (result audit.Result) {
 	return result
 }
 
-// Policy returns the first operator's policy.
-func (s *Server) Policy() (p Policy) {
-	s.view(func(op *operator) { p = op.policy })
-	return p
+// UnknownRequests returns the requests that no route took, oldest first and at most 100: method, path, and the nearest route.
+func (s *Server) UnknownRequests() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.unknown)
 }
-
-// SetPolicy sets the first operator's policy; without a tier, the enterprise one.
-func (s *Server) SetPolicy(p Policy) {
-	p.Tier = or(p.Tier, stack.TierEnterprise)
-	s.view(func(op *operator) { op.policy = p })
-}
-
-// AddFault puts a fault in force. Left tells how many of its calls are to come, and remove takes it away.
-func (s *Server) AddFault(f Fault) (id string) { return s.faults.add(f) }
-
-// RemoveFault takes a fault away and returns how many of its calls it has not met.
-func (s *Server) RemoveFault(id string) (left int) { return s.faults.remove(id) }
-
-// FaultLeft returns how many calls a fault is still to meet.
-func (s *Server) FaultLeft(id string) int { return s.faults.left(id) }
 
 // Counts returns how many objects of each kind the first operator has.
 func (s *Server) Counts() (counts map[string]int) {

@@ -1,0 +1,73 @@
+package mockserver
+
+import (
+	"time"
+
+	"github.com/getstack-go/stack"
+)
+
+// Policy is what a test may set of an operator's account.
+type Policy struct {
+	// RequireIntentApproval is to gate proxied writes behind an approved intent. There is no such gate yet, so true is refused.
+	RequireIntentApproval bool
+	// RevocationDelay is how long the proxy still takes a revoked passport, in whole seconds up to an hour.
+	RevocationDelay time.Duration
+	// RateLimitPerMinute is how many requests a minute may have; 0 is no limit.
+	RateLimitPerMinute int
+	// Tier is the plan.
+	Tier stack.Tier
+}
+
+func (p Policy) check() error {
+	if p.RequireIntentApproval {
+		return invalid("body.require_intent_approval", true, "false, as long as this mock has no gate for intent approvals")
+	}
+	if p.RevocationDelay%time.Second != 0 {
+		return invalid("body.revocation_delay_seconds", p.RevocationDelay.Seconds(), "a whole number of seconds")
+	}
+	return firstError(
+		within("body.revocation_delay_seconds", int(p.RevocationDelay/time.Second), 0, 3600),
+		within("body.rate_limit_per_minute", p.RateLimitPerMinute, 0, 1_000_000),
+		oneOf("body.tier", or(p.Tier, "?"), stack.TierFree, stack.TierDeveloper, stack.TierStudio, stack.TierEnterprise),
+	)
+}
+
+// PolicyChange is a policy as control routes and seeds write it. What is nil stays as it is.
+type PolicyChange struct {
+	RequireIntentApproval  *bool       `json:"require_intent_approval,omitempty"`
+	RevocationDelaySeconds *int        `json:"revocation_delay_seconds,omitempty"`
+	RateLimitPerMinute     *int        `json:"rate_limit_per_minute,omitempty"`
+	Tier                   *stack.Tier `json:"tier,omitempty"`
+}
+
+// ChangePolicy changes the first operator's policy and returns it as it is then. It fails on a value out of bounds.
+func (s *Server) ChangePolicy(change PolicyChange) (p Policy, err error) {
+	if delay := change.RevocationDelaySeconds; delay != nil { // before it becomes a duration, which it might not fit
+		if err = firstError(within("body.revocation_delay_seconds", *delay, 0, 3600)); err != nil {
+			return Policy{}, err
+		}
+	}
+	s.view(func(op *operator) {
+		p = op.policy
+		replace(&p.RequireIntentApproval, change.RequireIntentApproval)
+		replace(&p.RateLimitPerMinute, change.RateLimitPerMinute)
+		replace(&p.Tier, change.Tier)
+		if delay := change.RevocationDelaySeconds; delay != nil {
+			p.RevocationDelay = time.Duration(*delay) * time.Second
+		}
+		if err = p.check(); err == nil {
+			op.policy = p
+		}
+	})
+	return p, err
+}
+
+// SetPolicy sets the first operator's whole policy; without a tier, to the enterprise one. It fails on a value out of bounds.
+func (s *Server) SetPolicy(p Policy) error {
+	p.Tier = or(p.Tier, stack.TierEnterprise)
+	if err := p.check(); err != nil {
+		return err
+	}
+	s.view(func(op *operator) { op.policy = p })
+	return nil
+}
