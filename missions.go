@@ -104,7 +104,8 @@ type OpenedMission struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// Open opens a Mission without issuing a passport. It fails with a [*ParamError] or [ErrInvalidRequest].
+// Open opens a Mission without issuing a passport. It fails with a [*ParamError] or [ErrInvalidRequest], and with
+// [ErrNotFound] for an agent, fleet policy or authority binding that there is not.
 //
 // POST /v1/missions
 func (s *MissionsService) Open(ctx context.Context, params MissionOpenParams) (*OpenedMission, error) {
@@ -175,7 +176,7 @@ func (s *MissionsService) Start(ctx context.Context, params MissionStartParams) 
 		return nil, err
 	}
 	if p := params.Passport; p != nil {
-		if err := checkPassportTimes(p.TTL, p.CheckpointInterval); err != nil {
+		if err := checkPassport(p.Intent, p.TTL, p.CheckpointInterval); err != nil {
 			return nil, err
 		}
 	}
@@ -253,6 +254,11 @@ type MissionRecord struct {
 	EndedAt        time.Time    `json:"ended_at,omitzero"`
 	EndReason      string       `json:"end_reason,omitempty"`
 	EndNotes       string       `json:"end_notes,omitempty"`
+
+	ExpectedCounterparties []string       `json:"expected_counterparties,omitempty"`
+	BaselineProfile        map[string]any `json:"baseline_profile,omitempty"`
+	ExpectedOutputShape    map[string]any `json:"expected_output_shape,omitempty"`
+	ParentPassportServices []string       `json:"parent_passport_services,omitempty"`
 
 	Output    map[string]any `json:"output,omitempty"`
 	Caps      MissionCaps    `json:"caps"`

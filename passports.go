@@ -130,7 +130,16 @@ func (p PassportIssueParams) check() error {
 	if len(p.MissionIDs) != 1 || p.MissionIDs[0] == "" {
 		return &ParamError{Param: "mission_ids", Reason: "must hold exactly one Mission id: a passport is bound to exactly one Mission"}
 	}
-	return checkPassportTimes(p.TTL, p.CheckpointInterval)
+	return checkPassport(p.Intent, p.TTL, p.CheckpointInterval)
+}
+
+func checkPassport(intent *Intent, ttl, interval time.Duration) error {
+	if intent != nil {
+		if err := between("intent.estimated_duration_seconds", intent.EstimatedDuration, time.Second, MaxMissionLifetime); err != nil {
+			return err
+		}
+	}
+	return checkPassportTimes(ttl, interval)
 }
 
 func checkPassportTimes(ttl, interval time.Duration) error {
@@ -376,7 +385,8 @@ func (s *PassportsService) RevokeAgent(ctx context.Context, agentID, reason stri
 	return send[Revocation](ctx, s.client, cl)
 }
 
-// RevokeSession revokes every live passport of a session: a root and all of its delegates.
+// RevokeSession revokes every live passport of a session: a root and all of its delegates. It fails with [ErrNotFound] for a
+// session of which there was never a passport.
 //
 // POST /v1/passports/revoke-session/{session_id}
 func (s *PassportsService) RevokeSession(ctx context.Context, sessionID, reason string) (*Revocation, error) {

@@ -3,7 +3,9 @@ package mockserver
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/getstack-go/stack"
@@ -37,13 +39,26 @@ func checkAgent(a *stack.Agent) error {
 	return firstError(
 		atMost("body.description", a.Description, 256),
 		atMost("body.icon_url", a.IconURL, 100_000),
-		oneOf("body.status", a.Status, stack.AgentActive, stack.AgentSuspended),
-		oneOf("body.accountability_mode", a.AccountabilityMode, stack.Enforced, stack.Logged, stack.Standard),
-		oneOf("body.credential_access", a.CredentialAccess, stack.CredentialDirect, stack.CredentialProxyPreferred, stack.CredentialProxyOnly),
-		oneOf("body.key_mode", a.KeyMode, stack.KeyStackManaged, stack.KeyCustomerManaged, stack.KeyCoSigned),
-		oneOf("body.on_warning", a.OnWarning, stack.EscalateNotify, stack.EscalateBlock),
-		oneOf("body.on_critical", a.OnCritical, stack.EscalateNotify, stack.EscalateBlock),
+		anIcon("body.icon_url", a.IconURL),
+		chosen("body.status", a.Status, stack.AgentActive, stack.AgentSuspended),
+		chosen("body.accountability_mode", a.AccountabilityMode, stack.Enforced, stack.Logged, stack.Standard),
+		chosen("body.credential_access", a.CredentialAccess, stack.CredentialDirect, stack.CredentialProxyPreferred, stack.CredentialProxyOnly),
+		chosen("body.key_mode", a.KeyMode, stack.KeyStackManaged, stack.KeyCustomerManaged, stack.KeyCoSigned),
+		chosen("body.on_warning", a.OnWarning, stack.EscalateNotify, stack.EscalateBlock),
+		chosen("body.on_critical", a.OnCritical, stack.EscalateNotify, stack.EscalateBlock),
 	)
+}
+
+// anIcon refuses what is no place to find a picture at; the empty value is none.
+func anIcon(field, value string) *apiError {
+	u, err := url.Parse(value)
+	switch {
+	case value == "", err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "":
+		return nil
+	case strings.HasPrefix(value, "data:") && strings.Contains(value, ","):
+		return nil
+	}
+	return invalid(field, value, "an http or https URL, or a data URI")
 }
 
 type registerAgentIn struct {

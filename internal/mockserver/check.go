@@ -56,7 +56,15 @@ func listAtMost(field string, values []string, n, length int) *apiError {
 
 // oneOf refuses a value outside an enumeration; the empty value stands for "not given".
 func oneOf[T ~string](field string, value T, allowed ...T) *apiError {
-	if value == "" || slices.Contains(allowed, value) {
+	if value == "" {
+		return nil
+	}
+	return chosen(field, value, allowed...)
+}
+
+// chosen refuses a value outside an enumeration, the empty one too.
+func chosen[T ~string](field string, value T, allowed ...T) *apiError {
+	if slices.Contains(allowed, value) {
 		return nil
 	}
 	names := make([]string, len(allowed))

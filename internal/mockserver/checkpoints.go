@@ -65,7 +65,7 @@ func (s *Server) checkpointPassport(_ context.Context, c *caller, in checkpointI
 	}
 	cp := stack.Checkpoint{CheckpointID: newID("cp_"), PassportJTI: p.jti(), Flags: []string{}}
 	if p.mode() == stack.Enforced {
-		p.checkpointDue = now.Add(p.claims.STK.CheckpointInterval)
+		op.awaitCheckpoint(p, now)
 		op.extend(p, p.checkpointDue)
 		cp.NewExpiresAt = p.expiresAt
 	}

@@ -9,15 +9,14 @@ import (
 // time has come, since checkpoints and refreshes move it.
 type deadlines struct{ heap deadlineHeap }
 
-// deadline is a passport or a Mission whose time may be up.
+// deadline is something whose time may be up: fire looks, and does what is due. It is given the time for which it was set.
 type deadline struct {
-	at       time.Time
-	passport *passport
-	mission  *mission
+	at   time.Time
+	fire func(at time.Time)
 }
 
-func (d *deadlines) add(at time.Time, p *passport, m *mission) {
-	heap.Push(&d.heap, deadline{at, p, m})
+func (d *deadlines) add(at time.Time, fire func(at time.Time)) {
+	heap.Push(&d.heap, deadline{at, fire})
 }
 
 // next takes out the earliest entry that is due.
@@ -36,11 +35,7 @@ func (op *operator) sweep(now time.Time) {
 		if !ok {
 			return
 		}
-		if d.mission != nil {
-			op.missionDue(d.mission, now)
-		} else {
-			op.passportDue(d.passport, now)
-		}
+		d.fire(d.at)
 	}
 }
 

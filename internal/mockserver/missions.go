@@ -106,12 +106,14 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 			MaxDurationSeconds: int(p.MaxDuration / time.Second), MaxConcurrentIntents: p.MaxConcurrentIntents,
 			CoverageCapCents: p.CoverageCapCents, CapBehavior: p.CapBehavior},
 		Usage: stack.MissionUsage{ActionsPerService: map[string]int{}}, Passports: []string{},
+		ExpectedCounterparties: p.ExpectedCounterparties, BaselineProfile: p.BaselineProfile, ExpectedOutputShape: p.ExpectedOutputShape,
+		ParentPassportServices: p.ParentPassportServices,
 	}}
 	if m.IntentServices == nil {
 		m.IntentServices = []string{}
 	}
 	op.missions.put(m.MissionID, m)
-	op.due.add(m.ExpiresAt, nil, m)
+	op.due.add(m.ExpiresAt, func(at time.Time) { op.missionDue(m, at) })
 	op.record(now, stack.AuditEntry{AgentID: m.AgentID, Action: "mission.open"})
 	m.note(now, "mission.open", nil, map[string]any{"intent_summary": m.IntentSummary, "expires_at": m.ExpiresAt})
 	return m, nil
@@ -145,7 +147,7 @@ func checkOpen(at string, p stack.MissionOpenParams) error {
 		default:
 			return invalid(at+"cap_behavior", name, "keyed by the name of a cap, such as max_actions")
 		}
-		if err := oneOf(at+"cap_behavior."+name, or(behavior, "?"), stack.CapBlock, stack.CapWarn); err != nil {
+		if err := chosen(at+"cap_behavior."+name, behavior, stack.CapBlock, stack.CapWarn); err != nil {
 			return err
 		}
 	}
@@ -154,6 +156,12 @@ func checkOpen(at string, p stack.MissionOpenParams) error {
 	}
 	if p.FleetPolicyID != "" {
 		return notFound("fleet policy", p.FleetPolicyID)
+	}
+	for field, given := range map[string]bool{"idempotency_key": p.IdempotencyKey != "", "requested_access": p.RequestedAccess != nil,
+		"requested_operations": p.RequestedOperations != nil, "limits": p.Limits != nil} {
+		if given { // ignored, it would look as if it had been heeded
+			return invalid(at+field, "given without fleet_policy_id", "given for a Mission of a fleet, or left out")
+		}
 	}
 	return nil
 }
@@ -267,7 +275,7 @@ func (s *Server) revokeMission(_ context.Context, c *caller, in revokeMissionIn)
 		return nil, err
 	}
 	if err := firstError(
-		oneOf("body.reason", or(in.Body.Reason, "?"), stack.ReasonAdversarial, stack.ReasonOperatorClean),
+		chosen("body.reason", in.Body.Reason, stack.ReasonAdversarial, stack.ReasonOperatorClean),
 		atMost("body.notes", in.Body.Notes, maxNotes),
 	); err != nil {
 		return nil, err
@@ -301,8 +309,8 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 
 // missionDue expires a Mission whose time is up.
 func (op *operator) missionDue(m *mission, now time.Time) {
-	if m.Status == stack.MissionLive && !m.ExpiresAt.After(now) {
-		op.endMission(m.ExpiresAt, m, stack.MissionExpired, "", "")
+	if m.Status == stack.MissionLive {
+		op.endMission(now, m, stack.MissionExpired, "", "")
 	}
 }
 

@@ -3,6 +3,7 @@ package mockserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -163,7 +164,7 @@ func (s *Server) present(op *operator, text stack.Secret, now time.Time) (*passp
 			Message: "A revoked passport was used.", Metadata: map[string]any{"revoked_at": p.revokedAt, "revocation_reason": p.reason}})
 		sent["revocation_reason"] = p.reason
 		return nil, refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport is revoked: "+p.reason, sent)
-	case p.revokedAt.IsZero() && !now.Before(p.expiresAt):
+	case !now.Before(p.expiresAt): // revoked or not: a revocation that has not spread yet keeps nothing alive
 		op.raise(now, p, detect.Finding{Signal: detect.ExpiredPassportUse, Severity: stack.SeverityWarning, Detail: p.jti(),
 			Message: "An expired passport was used.", Metadata: map[string]any{"expired_at": p.expiresAt}})
 		sent["expired_at"] = p.expiresAt
@@ -182,13 +183,21 @@ func (s *Server) present(op *operator, text stack.Secret, now time.Time) (*passp
 func (s *Server) sign(p *passport, now time.Time) (*stack.Passport, error) {
 	p.claims.IssuedAt, p.claims.ExpiresAt = now, p.expiresAt
 	text, err := s.signer.Sign(p.claims)
+	if errors.Is(err, token.ErrTooLong) {
+		return nil, refuse(http.StatusBadRequest, "INVALID_REQUEST", err.Error(), map[string]any{"check": "passport_size",
+			"allowed": fmt.Sprintf("at most %d bytes: ask for fewer services, scopes and constraints", token.MaxSize)})
+	}
 	if err != nil {
 		return nil, err
 	}
-	op := p.mission.operator
-	delete(op.tokens, p.token)
-	p.token, op.tokens[text] = text, p
 	return &stack.Passport{Token: stack.NewSecret(text), JTI: p.jti(), ExpiresAt: p.expiresAt, Accountability: p.mode()}, nil
+}
+
+// remember keeps the token that was signed last, by which its passport is found without a verification.
+func (op *operator) remember(p *passport, signed *stack.Passport) {
+	delete(op.tokens, p.token)
+	p.token = signed.Token.Reveal()
+	op.tokens[p.token] = p
 }
 
 type refreshPassportIn struct {
@@ -208,8 +217,7 @@ func (s *Server) refreshPassport(_ context.Context, c *caller, in refreshPasspor
 		return nil, err
 	}
 	if p.ended() {
-		return nil, refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport was revoked or checked out", map[string]any{
-			"check": "passport_state", "sent": p.jti(), "allowed": "a passport that is live or expired less than 24 hours ago"})
+		return nil, p.mustBeOpen(now)
 	}
 	if now.After(p.expiresAt.Add(refreshGrace)) {
 		return nil, refuse(http.StatusUnauthorized, "PASSPORT_EXPIRED", "the passport expired more than 24 hours ago", map[string]any{
@@ -220,26 +228,34 @@ func (s *Server) refreshPassport(_ context.Context, c *caller, in refreshPasspor
 			return nil, err
 		}
 	}
-	ttl := p.ttl
-	if in.Body.TTL > 0 {
-		ttl = in.Body.TTL
+	op.extend(p, now.Add(or(in.Body.TTL, p.ttl)))
+	signed, err := s.sign(p, now)
+	if err != nil {
+		return nil, err
 	}
-	op.extend(p, now.Add(ttl))
+	op.remember(p, signed)
 	op.record(now, p.row("passport.refresh"))
-	return s.sign(p, now)
+	return signed, nil
 }
 
-// extend moves a passport's expiry on: never back, never past its Mission, and for an enforced one never past the next
-// checkpoint, or a refresh would do instead of one.
+// extend moves a passport's expiry on, but never back.
 func (op *operator) extend(p *passport, to time.Time) {
+	if to = p.noLaterThan(to); to.After(p.expiresAt) {
+		p.expiresAt, p.expired = to, false
+		if !to.Equal(p.checkpointDue) { // which is in the heap already
+			op.due.add(to, func(at time.Time) { op.passportDue(p, at) })
+		}
+	}
+}
+
+// noLaterThan bounds an expiry: never past the Mission, and for an enforced passport never past the next checkpoint, or a
+// refresh would do instead of one.
+func (p *passport) noLaterThan(to time.Time) time.Time {
 	to = earlier(to, p.mission.ExpiresAt)
 	if p.mode() == stack.Enforced {
 		to = earlier(to, p.checkpointDue)
 	}
-	if to.After(p.expiresAt) {
-		p.expiresAt, p.expired = to, false
-		op.due.add(to, p, nil)
-	}
+	return to
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -249,20 +265,25 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// passportDue notices that a passport has expired; an enforced one that should have sent a checkpoint by then has gone
-// silent.
+// passportDue notices that an enforced passport has gone silent: it owes a checkpoint, whether or not its token's life was
+// over before. It notices as well that a passport has expired.
 func (op *operator) passportDue(p *passport, now time.Time) {
-	if p.ended() || p.expired || p.expiresAt.After(now) {
-		return
+	switch {
+	case p.ended():
+	case p.mode() == stack.Enforced && !p.checkpointDue.After(now) && p.checkpointDue.Before(p.mission.ExpiresAt):
+		op.raise(now, p, detect.Finding{Signal: detect.CheckpointSilence, Severity: stack.SeverityCritical, Detail: p.jti(),
+			Message:  "An enforced passport passed its checkpoint deadline.",
+			Metadata: map[string]any{"deadline": p.checkpointDue, "checkpoints": len(p.checkpoints)}})
+	case !p.expired && !p.expiresAt.After(now):
+		p.expired = true
+		op.record(now, p.row("passport.expire"))
 	}
-	p.expired = true
-	if p.mode() != stack.Enforced || p.checkpointDue.After(p.expiresAt) || !p.expiresAt.Before(p.mission.ExpiresAt) {
-		op.record(p.expiresAt, p.row("passport.expire"))
-		return
-	}
-	op.raise(p.expiresAt, p, detect.Finding{Signal: detect.CheckpointSilence, Severity: stack.SeverityCritical, Detail: p.jti(),
-		Message:  "An enforced passport passed its checkpoint deadline.",
-		Metadata: map[string]any{"deadline": p.checkpointDue, "checkpoints": len(p.checkpoints)}})
+}
+
+// awaitCheckpoint gives an enforced passport until the end of another interval.
+func (op *operator) awaitCheckpoint(p *passport, now time.Time) {
+	p.checkpointDue = now.Add(p.claims.STK.CheckpointInterval)
+	op.due.add(p.checkpointDue, func(at time.Time) { op.passportDue(p, at) })
 }
 
 // row begins an audit row about the passport.

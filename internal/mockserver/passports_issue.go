@@ -61,14 +61,11 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	return s.admit(op, a, p, now.Add(p.ttl), "passport.issue")
 }
 
-// admit completes a new passport, puts it on record and signs it. It expires at until, its Mission's end or, when
+// admit completes a new passport, signs it and puts it on record. It expires at until, its Mission's end or, when
 // enforced, its first checkpoint, whichever comes first.
 func (s *Server) admit(op *operator, a *agent, p *passport, until time.Time, action string) (*stack.Passport, error) {
 	now := s.clock.now()
 	p.issuedAt = now
-	if err := op.charge(now, meterPassports); err != nil {
-		return nil, err
-	}
 	stk := &p.claims.STK
 	p.claims.JTI, p.claims.Subject, p.claims.Issuer, p.claims.Audience = newID("pp_"), a.ID, token.Issuer, token.Audience
 	stk.OperatorID, stk.AgentID, stk.AgentName = op.id, a.ID, a.Name
@@ -80,17 +77,29 @@ func (s *Server) admit(op *operator, a *agent, p *passport, until time.Time, act
 		stk.CheckpointInterval = or(stk.CheckpointInterval, defaultInterval)
 		p.checkpointDue = now.Add(stk.CheckpointInterval)
 	}
+	p.expiresAt = p.noLaterThan(until)
+	signed, err := s.sign(p, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := op.charge(now, meterPassports); err != nil {
+		return nil, err
+	}
 	declared := stk.IntentServices
 	if len(declared) == 0 {
 		declared = p.grantedProviders()
 	}
 	p.drift = detect.NewDrift(declared, p.grantedProviders())
+	op.remember(p, signed)
 	op.passports.put(p.jti(), p)
 	p.mission.passports = append(p.mission.passports, p)
-	op.extend(p, until)
+	op.due.add(p.expiresAt, func(at time.Time) { op.passportDue(p, at) })
+	if stk.Accountability == stack.Enforced && !p.expiresAt.Equal(p.checkpointDue) {
+		op.due.add(p.checkpointDue, func(at time.Time) { op.passportDue(p, at) })
+	}
 	op.record(now, p.row(action))
 	op.note(now, p, action, map[string]any{"expires_at": p.expiresAt, "services": p.grantedProviders(), "delegation_depth": stk.DelegationDepth})
-	return s.sign(p, now)
+	return signed, nil
 }
 
 func or[T comparable](value, fallback T) T {
@@ -202,10 +211,16 @@ func narrow(standingName string, standing []stack.PassportService, scopes []stac
 		if len(scope.Scopes) == 0 {
 			return nil, invalid(at+".scopes", "empty", "at least one scope of "+strings.Join(from.Scopes, ", "))
 		}
-		for _, want := range scope.Scopes {
+		for j, want := range scope.Scopes {
 			if !slices.Contains(from.Scopes, want) {
 				return nil, escalation("scopes", clip(want), from.Scopes)
 			}
+			if slices.Contains(scope.Scopes[:j], want) {
+				return nil, invalid(fmt.Sprintf("%s.scopes[%d]", at, j), want, "named once")
+			}
+		}
+		if err := constraint.Validate(scope.Constraints); err != nil {
+			return nil, invalid(at+".constraints", err.Error(), "valid constraints")
 		}
 		constraints := slices.Clone(from.Constraints)
 		for _, c := range scope.Constraints {
@@ -213,11 +228,14 @@ func narrow(standingName string, standing []stack.PassportService, scopes []stac
 				constraints = append(constraints, c)
 			}
 		}
-		if err := constraint.Validate(constraints); err != nil {
-			return nil, invalid(at+".constraints", err.Error(), "valid constraints")
+		if err := constraint.Validate(constraints); err != nil { // together they may be too many
+			return nil, invalid(at+".constraints", err.Error(), "few enough, with those of "+standingName)
 		}
 		allowFrom := from.AllowDataFrom
 		if scope.AllowDataFrom != nil {
+			if err := firstError(listAtMost(at+".allow_data_from", scope.AllowDataFrom, maxServices, maxServiceName)); err != nil {
+				return nil, err
+			}
 			for _, name := range scope.AllowDataFrom {
 				if name == "*" {
 					return nil, invalid(at+".allow_data_from", "*", "exact service names; a wildcard belongs in the grant")
@@ -282,7 +300,13 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 		}
 		return nil, err
 	}
-	p := &passport{mission: parent.mission, parent: parent, ttl: or(params.TTL, defaultPassportTTL), intent: childIntent(parent, services)}
+	intent := childIntent(parent, services)
+	if intent != nil && len(intent.Services) == 0 && len(services) > 0 && len(parent.intent.Services) > 0 {
+		// An intent without services would open all that is granted.
+		return nil, violation("SCOPE_ESCALATION", "none of the scopes is of a service that the parent's intent declares",
+			services[0].ServiceName, parent.intent.Services)
+	}
+	p := &passport{mission: parent.mission, parent: parent, ttl: or(params.TTL, defaultPassportTTL), intent: intent}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: parent.claims.STK.SessionID, DelegationDepth: depth,
 		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval, Accountability: child.AccountabilityMode}
 	issued, err := s.admit(op, child, p, earlier(now.Add(p.ttl), parent.expiresAt), "passport.delegate")

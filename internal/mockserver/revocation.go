@@ -122,8 +122,13 @@ type revokeBySessionIn struct {
 	Body      reasonBody `body:""`
 }
 
+// revokeBySession refuses a session of which there is no passport: a kill switch that hits nothing must not look as if it had.
 func (s *Server) revokeBySession(_ context.Context, c *caller, in revokeBySessionIn) (*stack.Revocation, error) {
-	r, err := s.revokeMany(c, "bulk_session", in.Body.Reason, func(p *passport) bool { return p.claims.STK.SessionID == in.SessionID })
+	ofSession := func(p *passport) bool { return p.claims.STK.SessionID == in.SessionID }
+	if _, count := page(c.op.passports.all(), 1, 1, ofSession); count == 0 {
+		return nil, notFound("session", in.SessionID)
+	}
+	r, err := s.revokeMany(c, "bulk_session", in.Body.Reason, ofSession)
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -95,10 +94,4 @@ func newTransport(dialer *net.Dialer) *http.Transport {
 		Protocols:              protocols,
 		MaxResponseHeaderBytes: 1 << 20,
 	}
-}
-
-// refusal finds the *Error that an error chain carries, if any.
-func refusal(err error) (*Error, bool) {
-	var e *Error
-	return e, errors.As(err, &e)
 }

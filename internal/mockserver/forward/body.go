@@ -199,6 +199,13 @@ func decodeJSON(document []byte) (value any, err error) {
 	return value, err
 }
 
+// escapedJSON writes a text as many encoders do, with <, > and & escaped.
+func escapedJSON(text string) []byte {
+	var b bytes.Buffer
+	json.HTMLEscape(&b, encodeJSON(text))
+	return b.Bytes()
+}
+
 // encodeJSON writes a value that came from JSON.
 func encodeJSON(value any) json.RawMessage {
 	var b bytes.Buffer

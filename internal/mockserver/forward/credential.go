@@ -162,8 +162,8 @@ func forms(secret string) []string {
 		return nil
 	}
 	list := []string{secret, strings.TrimRight(secret, "=")}
-	if quoted, err := json.Marshal(secret); err == nil {
-		list = append(list, strings.Trim(string(quoted), `"`))
+	for _, quoted := range [][]byte{encodeJSON(secret), escapedJSON(secret)} {
+		list = append(list, string(quoted[1:len(quoted)-1]))
 	}
 	for _, escaped := range []string{url.QueryEscape(secret), url.PathEscape(secret)} {
 		list = append(list, escaped, lowerEscapes(escaped))

@@ -4,7 +4,8 @@
 //
 // Where the contract is silent, these rules are this package's own:
 //
-//   - Names of response headers are in lower case, and several values of one name are joined by ", ".
+//   - Names of response headers are in lower case, and several values of one name are joined by ", ". Headers named
+//     x-stack-* are dropped in this direction too: they would pass for the proxy's own.
 //   - A redirect that is not followed (another host, a downgrade to http, the sixth in a row) is itself the answer: the
 //     caller gets its 3xx status and its location. An upgrade from http to https on the same host is followed.
 //   - An empty list of allowed hosts stands for every mapped host, and for no other.
@@ -42,8 +43,8 @@ const (
 type Options struct {
 	// AllowDial lets calls to hosts that are not mapped go out to the network, to public addresses only.
 	AllowDial bool
-	// Wrap, when set, is asked on each call for a round tripper around the one that reaches the host, to make it fail, wait
-	// or be recorded. Host has no port. The wrapper sees requests before the credential is injected. An error that it returns
+	// Wrap, when set, is asked on each call for a round tripper around the one that reaches the host, so that a call can be
+	// failed, delayed or recorded. Host has no port. The wrapper sees requests before the credential is injected. An error that it returns
 	// without calling next counts as not dispatched.
 	Wrap func(host string, next http.RoundTripper) http.RoundTripper
 }
@@ -256,8 +257,7 @@ func (f *Forwarder) checkHost(u *url.URL, list []string) error {
 		Message: fmt.Sprintf("the credential may not go to the host %s; allowed: %s", clip(u.Host), allowed)}
 }
 
-// checkRedirect follows a redirect only within the same host; otherwise the redirect is the answer. It takes away the
-// headers that a redirect would add.
+// checkRedirect follows a redirect only within the same host; otherwise the redirect is the answer.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	last := via[len(via)-1].URL
 	target, err := ParseURL(next.URL.String())
@@ -298,7 +298,7 @@ func (c *call) send(r *http.Request) (*http.Response, error) {
 	transport := c.forwarder.mapped
 	if !mapped {
 		if transport = c.forwarder.dialed; transport == nil {
-			return nil, unreachable(fmt.Sprintf("the host %s is not mapped to an upstream, and calls to other hosts are off", clip(r.URL.Host)))
+			return nil, unreachable("the host " + clip(r.URL.Host) + " is not mapped to an upstream, and calls to other hosts are off")
 		}
 	}
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
@@ -319,9 +319,11 @@ func (c *call) send(r *http.Request) (*http.Response, error) {
 
 // failure turns an error of the transport, which may quote the URL or a header, into one for the caller.
 func (c *call) failure(ctx context.Context, host string, err error, secrets redactor) *Error {
-	if refused, ok := refusal(err); ok {
-		refused.Dispatched = c.dispatched.Load()
-		return refused
+	var refused *Error
+	if errors.As(err, &refused) {
+		e := *refused
+		e.Dispatched = c.dispatched.Load()
+		return &e
 	}
 	var outer *url.Error
 	if errors.As(err, &outer) {
@@ -334,7 +336,7 @@ func (c *call) failure(ctx context.Context, host string, err error, secrets reda
 		e.Message = fmt.Sprintf("the call to %s was cancelled", clip(host))
 	case ctx.Err() != nil, errors.As(err, &network) && network.Timeout():
 		e.Status, e.Code = http.StatusGatewayTimeout, CodeTimeout
-		e.Message = fmt.Sprintf("the upstream %s did not answer within %s", clip(host), timeout)
+		e.Message = fmt.Sprintf("the upstream %s did not answer in time", clip(host))
 	}
 	e.Dispatched = c.dispatched.Load()
 	return e

@@ -178,15 +178,19 @@ func hostKey(host string) (string, error) {
 	if addr, err := netip.ParseAddr(host); err != nil || !addr.Is6() {
 		u, err := url.Parse("//" + host)
 		if err != nil || u.Host != host || u.Hostname() == "" {
-			return "", fmt.Errorf("host is %q; it must be a name such as slack.com, with a port or without", clip(host))
+			return "", badHost(host)
 		}
 		name, port = u.Hostname(), u.Port()
 	}
 	key, err := canonicalHost(name, port, "")
 	if err != nil {
-		return "", fmt.Errorf("host %q %w", clip(host), err)
+		return "", badHost(host)
 	}
 	return key, nil
+}
+
+func badHost(host string) error {
+	return fmt.Errorf("host is %q; it must be a domain name in ASCII or a full IP address, with a port or without", clip(host))
 }
 
 // hostKeys are the two keys under which u's host may be listed, the one with its port first.

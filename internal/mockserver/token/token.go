@@ -26,6 +26,9 @@ const (
 // MaxSize is the length in bytes that a token may have.
 const MaxSize = 16 << 10
 
+// ErrTooLong is a passport whose claims do not fit into a token of [MaxSize].
+var ErrTooLong = errors.New("the token is too long")
+
 // ErrMalformed and ErrInvalidSignature are the two ways in which Verify fails.
 var (
 	// ErrMalformed is a text that is no passport, whoever may have signed it.
@@ -90,7 +93,7 @@ func (s *Signer) JWKS() JWKS { return JWKS{Keys: []JWK{s.jwk}} }
 
 // Sign returns the passport with the given claims. It sets iss and aud itself, and cuts iat and exp down to whole seconds,
 // so that neither lies later than the caller's record says. It fails, naming the claim, when one is missing that Verify
-// asks for, and when the token would be longer than [MaxSize].
+// asks for, and with [ErrTooLong].
 func (s *Signer) Sign(c stack.PassportClaims) (string, error) {
 	c.Issuer, c.Audience = Issuer, Audience
 	if c.STK.Services == nil { // these two are arrays in every passport, never null (contract: endpoints 5.4)
@@ -109,8 +112,7 @@ func (s *Signer) Sign(c stack.PassportClaims) (string, error) {
 		return "", fmt.Errorf("sign a passport: %w", err)
 	}
 	if len(signed) > MaxSize {
-		return "", fmt.Errorf("sign a passport: it would be %d bytes long, at most %d are allowed: "+
-			"name fewer services, scopes or constraints", len(signed), MaxSize)
+		return "", fmt.Errorf("sign a passport: %w: it would have %d bytes, at most %d are allowed", ErrTooLong, len(signed), MaxSize)
 	}
 	return signed, nil
 }
