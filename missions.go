@@ -54,7 +54,7 @@ type MissionOpenParams struct {
 	CapBehavior          map[string]CapBehavior `json:"cap_behavior,omitempty"` // by the cap's name on the wire
 
 	ParentPassportServices []string         `json:"parent_passport_services,omitempty"`
-	FleetPolicyID          string           `json:"fleet_policy_id,omitempty"`
+	FleetPolicyID          string           `json:"fleet_policy_id,omitempty"` // the mock refuses the next four without it
 	IdempotencyKey         string           `json:"idempotency_key,omitempty"`
 	RequestedAccess        []map[string]any `json:"requested_access,omitempty"`
 	RequestedOperations    []map[string]any `json:"requested_operations,omitempty"`

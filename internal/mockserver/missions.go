@@ -136,18 +136,18 @@ func checkOpen(at string, p stack.MissionOpenParams) error {
 	if err != nil {
 		return err
 	}
-	for service, n := range p.MaxActionsPerService {
-		if err := within(at+"max_actions_per_service."+clip(service), n, 0, 1<<31); err != nil {
+	for _, service := range sortedKeys(p.MaxActionsPerService) {
+		if err := within(at+"max_actions_per_service."+clip(service), p.MaxActionsPerService[service], 0, 1<<31); err != nil {
 			return err
 		}
 	}
-	for name, behavior := range p.CapBehavior {
+	for _, name := range sortedKeys(p.CapBehavior) {
 		switch name {
 		case "max_actions", "max_actions_per_service", "max_dropoff_bytes", "max_duration_seconds", "max_concurrent_intents", "coverage_cap_cents":
 		default:
 			return invalid(at+"cap_behavior", name, "keyed by the name of a cap, such as max_actions")
 		}
-		if err := chosen(at+"cap_behavior."+name, behavior, stack.CapBlock, stack.CapWarn); err != nil {
+		if err := chosen(at+"cap_behavior."+name, p.CapBehavior[name], stack.CapBlock, stack.CapWarn); err != nil {
 			return err
 		}
 	}
@@ -157,11 +157,18 @@ func checkOpen(at string, p stack.MissionOpenParams) error {
 	if p.FleetPolicyID != "" {
 		return notFound("fleet policy", p.FleetPolicyID)
 	}
-	for field, given := range map[string]bool{"idempotency_key": p.IdempotencyKey != "", "requested_access": p.RequestedAccess != nil,
-		"requested_operations": p.RequestedOperations != nil, "limits": p.Limits != nil} {
-		if given { // ignored, it would look as if it had been heeded
-			return invalid(at+field, "given without fleet_policy_id", "given for a Mission of a fleet, or left out")
-		}
+	return firstError(
+		fleetOnly(at+"idempotency_key", p.IdempotencyKey != ""),
+		fleetOnly(at+"requested_access", p.RequestedAccess != nil),
+		fleetOnly(at+"requested_operations", p.RequestedOperations != nil),
+		fleetOnly(at+"limits", p.Limits != nil),
+	)
+}
+
+// fleetOnly refuses a field that only a fleet's policy gives a meaning: ignored, it would look as if it had been heeded.
+func fleetOnly(field string, given bool) *apiError {
+	if given {
+		return invalid(field, "given without fleet_policy_id", "given for a Mission of a fleet, or left out")
 	}
 	return nil
 }
@@ -309,7 +316,7 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 
 // missionDue expires a Mission whose time is up.
 func (op *operator) missionDue(m *mission, now time.Time) {
-	if m.Status == stack.MissionLive {
+	if m.Status == stack.MissionLive && !m.ExpiresAt.After(now) {
 		op.endMission(now, m, stack.MissionExpired, "", "")
 	}
 }

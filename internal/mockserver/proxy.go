@@ -278,32 +278,20 @@ func (s *Server) checkConstraints(call *proxyCall) error {
 // checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so.
 func (s *Server) checkMissionCaps(call *proxyCall) error {
 	m := call.passport.mission
-	type crossing struct {
-		cap           string
-		would, allows any
-	}
-	var crossed []crossing
+	var crossed []capCrossing
 	if limit := m.Caps.MaxActions; limit > 0 && m.Usage.Actions >= limit {
-		crossed = append(crossed, crossing{"max_actions", m.Usage.Actions + 1, limit})
+		crossed = append(crossed, capCrossing{"max_actions", m.Usage.Actions + 1, limit})
 	}
 	if limit, ok := m.Caps.MaxActionsPerService[call.in.Service]; ok && m.Usage.ActionsPerService[call.in.Service] >= limit {
-		crossed = append(crossed, crossing{"max_actions_per_service", m.Usage.ActionsPerService[call.in.Service] + 1, limit})
+		crossed = append(crossed, capCrossing{"max_actions_per_service", m.Usage.ActionsPerService[call.in.Service] + 1, limit})
 	}
 	if m.maxDuration > 0 && call.now.Sub(m.OpenedAt) > m.maxDuration {
-		crossed = append(crossed, crossing{"max_duration_seconds", int(call.now.Sub(m.OpenedAt) / time.Second), int(m.maxDuration / time.Second)})
+		crossed = append(crossed, capCrossing{"max_duration_seconds", int(call.now.Sub(m.OpenedAt) / time.Second), int(m.maxDuration / time.Second)})
 	}
 	for _, c := range crossed {
-		finding := detect.Finding{Signal: detect.MissionCapExceeded, Severity: stack.SeverityCritical, Detail: c.cap,
-			Message:  fmt.Sprintf("A proxied call would cross the Mission's cap %s (%v of %v).", c.cap, c.would, c.allows),
-			Metadata: map[string]any{"mission_id": m.MissionID, "cap": c.cap, "would_be": c.would, "allowed": c.allows, "service": call.in.Service}}
-		if m.Caps.CapBehavior[c.cap] == stack.CapWarn {
-			finding.Severity = stack.SeverityWarning
-			call.op.raise(call.now, call.passport, finding)
-			continue
+		if err := call.op.crosses(call.now, call.passport, m, c, "A proxied call", map[string]any{"service": call.in.Service}); err != nil {
+			return err
 		}
-		call.op.raise(call.now, call.passport, finding)
-		return refuse(http.StatusForbidden, "MISSION_CAP_EXCEEDED", fmt.Sprintf("the call would cross the Mission's cap %s", c.cap),
-			map[string]any{"check": "mission_cap", "cap": c.cap, "sent": c.would, "allowed": c.allows})
 	}
 	return nil
 }

@@ -99,7 +99,7 @@ func (f *Forwarder) Map(host string, t Target) error {
 			return fmt.Errorf("target of %s: %w", key, err)
 		}
 		if strings.Trim(base.Path, "/") != "" || base.RawQuery != "" {
-			return fmt.Errorf("target of %s is %q; it must have no path and no query, such as http://127.0.0.1:9999", key, clip(t.URL))
+			return fmt.Errorf("target of %s is %q; it must have neither path nor query", key, clip(t.URL))
 		}
 		to.base = base
 	}
@@ -298,7 +298,7 @@ func (c *call) send(r *http.Request) (*http.Response, error) {
 	transport := c.forwarder.mapped
 	if !mapped {
 		if transport = c.forwarder.dialed; transport == nil {
-			return nil, unreachable("the host " + clip(r.URL.Host) + " is not mapped to an upstream, and calls to other hosts are off")
+			return nil, unreachable("no upstream is mapped for the host " + clip(r.URL.Host) + ", and dialling is off")
 		}
 	}
 	ctx := httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
