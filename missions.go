@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"time"
 )
 
@@ -164,6 +165,11 @@ type StartedMission struct {
 	Passport Passport `json:"passport"`
 }
 
+// LogValue gives slog the Mission without the passport's token.
+func (m StartedMission) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("mission_id", m.MissionID), slog.Time("expires_at", m.ExpiresAt), slog.Any("passport", m.Passport))
+}
+
 // Start opens a Mission for an agent and issues its passport. When the passport cannot be issued, the server revokes the
 // Mission before it answers, so nothing stays behind. It fails as [MissionsService.Open] and [PassportsService.Issue] do.
 //
@@ -188,6 +194,11 @@ type RenewedMission struct {
 	MissionID string    `json:"mission_id"`
 	ExpiresAt time.Time `json:"expires_at"`
 	Passport  Passport  `json:"passport"`
+}
+
+// LogValue gives slog the Mission without the passport's token.
+func (m RenewedMission) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("mission_id", m.MissionID), slog.Time("expires_at", m.ExpiresAt), slog.Any("passport", m.Passport))
 }
 
 // Renew issues a fresh passport for a live Mission: same permission, same recorded usage, same deadline and limits. It

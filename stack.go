@@ -36,6 +36,8 @@ type Client struct {
 	SecurityEvents *SecurityEventsService
 	Reviews        *ReviewsService
 	Usage          *UsageService
+	Identity       *IdentityService
+	Dropoffs       *DropoffsService
 
 	transport *transport
 	poller    *poller
@@ -186,6 +188,8 @@ func New(opts ...Option) (*Client, error) {
 	c.SecurityEvents = &SecurityEventsService{c}
 	c.Reviews = &ReviewsService{c}
 	c.Usage = &UsageService{c}
+	c.Identity = &IdentityService{c}
+	c.Dropoffs = &DropoffsService{c}
 	return c, nil
 }
 

@@ -41,6 +41,7 @@ func post(pattern string, ids ...string) *call { return newCall(http.MethodPost,
 func patch(pattern string, ids ...string) *call {
 	return newCall(http.MethodPatch, pattern, ids)
 }
+func put(pattern string, ids ...string) *call { return newCall(http.MethodPut, pattern, ids) }
 func del(pattern string, ids ...string) *call { return newCall(http.MethodDelete, pattern, ids) }
 
 func newCall(method, pattern string, ids []string) *call {
@@ -156,9 +157,14 @@ func newTransport(base *url.URL, key Secret, cfg config) *transport {
 		t.userAgent += " " + cfg.userAgent
 	}
 	t.retry = &retryablehttp.Client{
-		HTTPClient:   &inner,
-		RetryMax:     cfg.maxRetries,
-		CheckRetry:   t.checkRetry,
+		HTTPClient: &inner,
+		RetryMax:   cfg.maxRetries,
+		CheckRetry: t.checkRetry,
+		RequestLogHook: func(_ retryablehttp.Logger, req *http.Request, n int) {
+			if state, ok := req.Context().Value(attemptsKey{}).(*attempts); ok {
+				state.n, state.answered = n+1, false
+			}
+		},
 		Backoff:      backoff,
 		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
@@ -333,11 +339,12 @@ func escapeSegment(id string) string { return strings.ReplaceAll(url.QueryEscape
 // attempts is the state of one call across its attempts; it travels in the context, since retryablehttp hands nothing
 // else to its hooks.
 type attempts struct {
-	call  *call
-	n     int // attempts made
-	max   int // retries allowed
-	wait  time.Duration
-	began time.Time
+	call     *call
+	n        int  // the attempt that runs, from 1
+	answered bool // it was answered with a status that is final; its body is read next
+	max      int  // retries allowed
+	wait     time.Duration
+	began    time.Time
 }
 
 type attemptsKey struct{}
@@ -357,7 +364,10 @@ const maxRetryWait = 30 * time.Second
 // retry budget is spent.
 func (t *transport) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	state, _ := ctx.Value(attemptsKey{}).(*attempts)
-	state.n++
+	if state.answered && err == nil { // asked again, once the body was read
+		t.budget.refund()
+		return false, nil
+	}
 	t.logAttempt(ctx, state, resp, err)
 	if ctx.Err() != nil {
 		return false, ctx.Err()
@@ -378,9 +388,7 @@ func (t *transport) checkRetry(ctx context.Context, resp *http.Response, err err
 		}
 	}
 	if !again {
-		if err == nil {
-			t.budget.refund()
-		}
+		state.answered = err == nil
 		return false, nil
 	}
 	if resp != nil && err == nil {

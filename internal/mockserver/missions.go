@@ -228,6 +228,7 @@ func (s *Server) renewMission(_ context.Context, c *caller, in missionIn) (*stac
 	}
 	pass, err := s.issue(c.op, a, m, stack.PassportIssueParams{AgentID: a.ID, MissionIDs: []string{m.MissionID}, Intent: last.intent,
 		TTL: last.ttl, CheckpointInterval: last.claims.STK.CheckpointInterval, Scopes: scopesOf(last),
+		IdentityClaimIDs:   c.op.activeClaimIDs(last, s.clock.now()),
 		AccountabilityMode: stricter(last.mode(), a.AccountabilityMode)})
 	if err != nil {
 		return nil, err

@@ -15,27 +15,32 @@ type operator struct {
 	id     string
 	since  time.Time
 
-	mu          sync.Mutex
-	policy      Policy
-	agents      table[agent]
-	connections table[connection]
-	grants      table[grant] // by agent id + connection id
-	missions    table[mission]
-	passports   table[passport]
-	tokens      map[string]*passport // by the token signed last: the common one needs no verification
-	checkouts   table[checkout]
-	events      table[stack.SecurityEvent]
-	governance  table[governanceApproval]
-	operations  map[string]*operation // by operation id
-	due         deadlines
-	chain       audit.Chain
-	meters      meters
-	failures    detect.FailureBurst
-	rate        rateWindow
+	mu            sync.Mutex
+	policy        Policy
+	agents        table[agent]
+	connections   table[connection]
+	grants        table[grant] // by agent id + connection id
+	missions      table[mission]
+	passports     table[passport]
+	tokens        map[string]*passport // by the token signed last: the common one needs no verification
+	checkouts     table[checkout]
+	dropoffs      table[dropoff]
+	identity      stack.IdentitySettings
+	claims        table[identityClaim]
+	verifications table[verification]
+	requirements  table[serviceRequirement]
+	events        table[stack.SecurityEvent]
+	governance    table[governanceApproval]
+	operations    map[string]*operation // by operation id
+	due           deadlines
+	chain         audit.Chain
+	meters        meters
+	failures      detect.FailureBurst
+	rate          rateWindow
 }
 
 func newOperator(s *Server, id string) *operator {
-	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}, tokens: map[string]*passport{}}
+	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}, identity: defaultIdentitySettings, tokens: map[string]*passport{}}
 }
 
 // record writes one row into the audit chain. Layer, Action and Outcome (success when empty) are the caller's.

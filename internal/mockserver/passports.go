@@ -146,37 +146,45 @@ func (s *Server) readToken(op *operator, text stack.Secret) (*passport, error) {
 	return p, nil
 }
 
-// present checks a passport that is shown with a call: signature, record, revocation, Mission. What is wrong with it is
-// raised as an event before it is refused.
+// present checks a passport that is shown with a call: signature, record, and what usable looks at.
 func (s *Server) present(op *operator, text stack.Secret, now time.Time) (*passport, error) {
 	p, err := s.readToken(op, text)
 	if err != nil {
 		return nil, err
 	}
+	if err := op.usable(p, now); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// usable refuses a passport that is revoked or expired, or whose Mission is over. What is wrong with it is raised as an event
+// first.
+func (op *operator) usable(p *passport, now time.Time) error {
 	sent := map[string]any{"check": "passport_state", "sent": p.jti(), "allowed": "a live passport"}
 	switch {
 	case !p.checkedOutAt.IsZero():
 		op.raise(now, p, detect.Finding{Signal: detect.PostCheckoutAccess, Severity: stack.SeverityCritical, Detail: p.jti(),
 			Message: "A passport was used after its checkout.", Metadata: map[string]any{"checked_out_at": p.checkedOutAt}})
-		return nil, refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport was checked out", sent)
+		return refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport was checked out", sent)
 	case !p.revokedAt.IsZero() && !now.Before(p.revokedAt.Add(op.policy.RevocationDelay)):
 		op.raise(now, p, detect.Finding{Signal: detect.RevokedPassportUse, Severity: stack.SeverityCritical, Detail: p.jti(),
 			Message: "A revoked passport was used.", Metadata: map[string]any{"revoked_at": p.revokedAt, "revocation_reason": p.reason}})
 		sent["revocation_reason"] = p.reason
-		return nil, refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport is revoked: "+p.reason, sent)
+		return refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport is revoked: "+p.reason, sent)
 	case !now.Before(p.expiresAt): // revoked or not: a revocation that has not spread yet keeps nothing alive
 		op.raise(now, p, detect.Finding{Signal: detect.ExpiredPassportUse, Severity: stack.SeverityWarning, Detail: p.jti(),
 			Message: "An expired passport was used.", Metadata: map[string]any{"expired_at": p.expiresAt}})
 		sent["expired_at"] = p.expiresAt
-		return nil, refuse(http.StatusUnauthorized, "PASSPORT_EXPIRED", "the passport has expired", sent)
+		return refuse(http.StatusUnauthorized, "PASSPORT_EXPIRED", "the passport has expired", sent)
 	}
 	if err := p.mission.mustBeLive(); err != nil {
-		return nil, err
+		return err
 	}
 	if a, ok := op.agents.get(p.agentID()); ok && a.Status == stack.AgentSuspended {
-		return nil, a.mayHavePassport()
+		return a.mayHavePassport()
 	}
-	return p, nil
+	return nil
 }
 
 // sign signs a passport's claims as its record has them.

@@ -55,9 +55,13 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	if err != nil {
 		return nil, err
 	}
+	claims, err := op.carry(params.IdentityClaimIDs, now)
+	if err != nil {
+		return nil, err
+	}
 	p := &passport{intent: params.Intent, mission: m, ttl: or(params.TTL, defaultPassportTTL)}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: newID("ses_"), CheckpointInterval: params.CheckpointInterval,
-		Accountability: mode}
+		Accountability: mode, IdentityClaims: claims}
 	return s.admit(op, a, p, now.Add(p.ttl), "passport.issue")
 }
 
@@ -69,7 +73,7 @@ func (s *Server) admit(op *operator, a *agent, p *passport, until time.Time, act
 	stk := &p.claims.STK
 	p.claims.JTI, p.claims.Subject, p.claims.Issuer, p.claims.Audience = newID("pp_"), a.ID, token.Issuer, token.Audience
 	stk.OperatorID, stk.AgentID, stk.AgentName = op.id, a.ID, a.Name
-	stk.IdentityClaims, stk.MissionIDs = []map[string]any{}, []string{p.mission.MissionID}
+	stk.MissionIDs = []string{p.mission.MissionID}
 	if p.intent != nil {
 		stk.IntentSummary, stk.IntentServices = p.intent.Summary, p.intent.Services
 	}
@@ -135,9 +139,6 @@ func checkIssue(a *agent, mode stack.Accountability, p stack.PassportIssueParams
 	}
 	for _, id := range p.AuthorityBindingIDs {
 		return notFound("authority binding", id)
-	}
-	for _, id := range p.IdentityClaimIDs {
-		return notFound("identity claim", id)
 	}
 	if p.Intent != nil {
 		if err := firstError(
@@ -308,7 +309,8 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 	}
 	p := &passport{mission: parent.mission, parent: parent, ttl: or(params.TTL, defaultPassportTTL), intent: intent}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: parent.claims.STK.SessionID, DelegationDepth: depth,
-		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval, Accountability: child.AccountabilityMode}
+		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval, Accountability: child.AccountabilityMode,
+		IdentityClaims: parent.claims.STK.IdentityClaims}
 	issued, err := s.admit(op, child, p, earlier(now.Add(p.ttl), parent.expiresAt), "passport.delegate")
 	if err != nil {
 		return nil, err

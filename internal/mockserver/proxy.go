@@ -1,6 +1,7 @@
 package mockserver
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -51,8 +52,9 @@ type proxyCall struct {
 	in          proxyBody
 	approvalID  string
 	operationID string
-	content     any      // the body, decoded
-	target      *url.URL // with placeholders filled in
+	content     any            // the body as the service will understand it
+	form        map[string]any // the body once more, where it is a form
+	target      *url.URL       // with placeholders filled in
 	targetErr   error
 
 	passport   *passport
@@ -64,15 +66,14 @@ type proxyCall struct {
 }
 
 // proxyChecks is the pipeline before a call is forwarded, in its order. Every one runs with the operator locked; the first
-// that refuses ends the call. The checks of intent approvals, injection, and identity requirements have their places between
-// these. (contract: decisions, Proxy)
+// that refuses ends the call. The checks of intent approvals and injection have their places between these. (contract: decisions, Proxy)
 var proxyChecks = []struct {
 	name  string
 	check func(*Server, *proxyCall) error
 }{
 	{"plan_meter", (*Server).checkPlan},
 	{"service_scope", (*Server).checkServiceScope},
-	// identity requirements
+	{"identity_requirements", (*Server).checkIdentity},
 	{"constraints", (*Server).checkConstraints},
 	{"mission_caps", (*Server).checkMissionCaps},
 	{"data_flow", (*Server).checkDataFlow},
@@ -122,14 +123,19 @@ func (call *proxyCall) validate() error {
 			return err
 		}
 	}
-	if len(in.Body) > 0 {
-		dec := json.NewDecoder(strings.NewReader(string(in.Body)))
-		dec.UseNumber()
-		if err := dec.Decode(&call.content); err != nil {
-			return invalid("body.body", "not JSON", "a JSON value")
+	content, err := forward.DecodeBody(in.Headers, in.Body)
+	var failure *forward.Error
+	if errors.As(err, &failure) {
+		return refuseForward("body", failure)
+	}
+	if form, ok := content.(url.Values); ok {
+		call.form = map[string]any{}
+		for name, values := range form {
+			call.form[name] = strings.Join(values, " ")
 		}
 	}
-	return nil
+	call.content = content
+	return err
 }
 
 // isWrite reports whether the call is one that must happen only once.
@@ -298,6 +304,9 @@ func (s *Server) checkMissionCaps(call *proxyCall) error {
 
 func (s *Server) checkDataFlow(call *proxyCall) error {
 	parts := []detect.Part{{Name: "body", Value: call.content}}
+	if call.form != nil {
+		parts[0].Value = call.form
+	}
 	query := map[string]any{}
 	for name, value := range call.in.Query {
 		query[name] = value
@@ -378,7 +387,9 @@ func (s *Server) settleCall(call *proxyCall, resp *forward.Response, err error, 
 	out := &stack.ProxyResponse{Status: resp.Status, Headers: resp.Headers, Body: resp.Body}
 	call.finishOperation(out)
 	var content any
-	if json.Unmarshal(resp.Body, &content) == nil {
+	dec := json.NewDecoder(bytes.NewReader(resp.Body))
+	dec.UseNumber() // a number out of range must not keep the rest from being remembered
+	if dec.Decode(&content) == nil {
 		call.passport.mission.flow.Remember(call.in.Service, content)
 	}
 	call.observe(resp.Status, false)

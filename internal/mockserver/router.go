@@ -75,6 +75,9 @@ func routes() []route {
 		securityEventRoutes(),
 		reviewRoutes(),
 		usageRoutes(),
+		identityRoutes(),
+		serviceRequirementRoutes(),
+		dropoffRoutes(),
 	)
 }
 

@@ -39,8 +39,8 @@ func DecodeBody(headers map[string]string, body json.RawMessage) (any, error) {
 
 // convertBody makes the upstream's body. An object or array is sent as JSON just as it was written, or as a form where the
 // caller's content type asks for one; a string is sent as its bytes; another scalar as JSON; null is no body. JSON must have
-// no key twice in one object, since two readers of it would see two different things. (contract: decisions, Bodies through
-// the proxy)
+// no key twice in one object, since two readers of it would see two different things.
+// (contract: decisions, Bodies through the proxy)
 func convertBody(header http.Header, body json.RawMessage) (outgoing, error) {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 || string(body) == "null" {
@@ -120,7 +120,8 @@ func checkedJSON(document []byte) (any, error) {
 	}
 	if bytes.IndexByte(document, '{') >= 0 {
 		if key, twice := repeatedKey(document); twice {
-			return nil, invalid("body", fmt.Sprintf("has the key %q twice in one object", clip(key)), "JSON with each key once")
+			return nil, invalid("body", fmt.Sprintf("has the key %q twice in one object", clip(key)),
+				"JSON with each key once")
 		}
 	}
 	value, err := decodeJSON(document)

@@ -225,16 +225,16 @@ func (r redactor) value(v any) (out any, found bool) {
 		}
 	case []any:
 		for i, item := range v {
-			clean, hit := r.value(item)
-			v[i], found = clean, found || hit
+			cleanItem, hit := r.value(item)
+			v[i], found = cleanItem, found || hit
 		}
 		return v, found
 	case map[string]any:
 		clean := make(map[string]any, len(v))
 		for key, item := range v {
-			item, hit := r.value(item)
 			name := r.text(key)
-			clean[name] = item
+			cleanItem, hit := r.value(item)
+			clean[name] = cleanItem
 			found = found || hit || name != key
 		}
 		return clean, found

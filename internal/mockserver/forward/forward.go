@@ -44,8 +44,8 @@ type Options struct {
 	// AllowDial lets calls to hosts that are not mapped go out to the network, to public addresses only.
 	AllowDial bool
 	// Wrap, when set, is asked on each call for a round tripper around the one that reaches the host, so that a call can be
-	// failed, delayed or recorded. Host has no port. The wrapper sees requests before the credential is injected. An error that it returns
-	// without calling next counts as not dispatched.
+	// failed, delayed or recorded. Host has no port. The wrapper sees requests before the credential is injected. An error
+	// that it returns without calling next counts as not dispatched.
 	Wrap func(host string, next http.RoundTripper) http.RoundTripper
 }
 
@@ -212,10 +212,10 @@ func (f *Forwarder) prepare(ctx context.Context, r Request) (*http.Request, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := f.checkHost(u, r.AllowedHosts); err != nil {
+	if err = f.checkHost(u, r.AllowedHosts); err != nil {
 		return nil, err
 	}
-	if err := r.Credential.check(); err != nil {
+	if err = r.Credential.check(); err != nil {
 		return nil, err
 	}
 	header, err := requestHeader(r.Headers)

@@ -84,7 +84,8 @@ func TestHeadersThatStayBehind(t *testing.T) {
 	var got received
 	f := upstream(t, "h.io", record(&got))
 	headers := map[string]string{"X-Kept": "1", "User-Agent": "mine", "Connection": "close, X-Hop", "X-Hop": "1"}
-	for _, name := range []string{"authorization", "Proxy-Authorization", "COOKIE", "X-API-Key", "api-key", "x-passport-token",
+	for _, name := range []string{"authorization", "Proxy-Authorization", "COOKIE", "X-API-Key", "api-key",
+		"x-passport-token",
 		"X-STACK-Anything", "x-intent-approval-id", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding",
 		"Upgrade", "Host", "Content-Length", "Expect", "Accept-Encoding", "Proxy-Authenticate"} {
 		headers[name] = "caller"
@@ -113,12 +114,14 @@ func TestCredentials(t *testing.T) {
 		{"none", forward.Credential{}, nil, "key=caller&a=1"},
 		{"bearer", forward.Bearer("tok"), map[string]string{"Authorization": "Bearer tok"}, "key=caller&a=1"},
 		{"named header", forward.Header("x-api-key", "", "sk"), map[string]string{"X-Api-Key": "sk"}, "key=caller&a=1"},
-		{"prefix", forward.Header("Authorization", "Bot ", "b"), map[string]string{"Authorization": "Bot b"}, "key=caller&a=1"},
+		{"prefix", forward.Header("Authorization", "Bot ", "b"), map[string]string{"Authorization": "Bot b"},
+			"key=caller&a=1"},
 		{"basic", forward.Basic("AC1", "p:w"), map[string]string{"Authorization": basic("AC1:p:w")}, "key=caller&a=1"},
 		{"query takes the caller's place", forward.Query("key", "s&t"), nil, "a=1&key=s%26t"},
 		{"custom basic", custom(map[string]string{"username": "u", "password": "p", "account_id": "9"}),
 			map[string]string{"Authorization": basic("u:p")}, "key=caller&a=1"},
-		{"custom headers beside basic", custom(map[string]string{"username": "u", "password": "p", "header:X-One": "1", "header:X-Two": "2"}),
+		{"custom headers beside basic", custom(map[string]string{"username": "u", "password": "p",
+			"header:X-One": "1", "header:X-Two": "2"}),
 			map[string]string{"Authorization": basic("u:p"), "X-One": "1", "X-Two": "2"}, "key=caller&a=1"},
 	}
 	for _, tt := range tests {
@@ -157,7 +160,8 @@ func TestCredentialsThatCannotBeSent(t *testing.T) {
 		assert.NotContains(t, requireError(t, err, 400, forward.CodeInvalidRequest).Error(), "s3cret")
 	}
 	f := upstream(t, "h.io", func(http.ResponseWriter, *http.Request) { t.Error("the upstream was called") })
-	_, err := f.Do(t.Context(), forward.Request{Method: "GET", URL: mustURL(t, "https://h.io"), Credential: forward.Bearer("s3cret\r\nX: y")})
+	_, err := f.Do(t.Context(), forward.Request{Method: "GET", URL: mustURL(t, "https://h.io"),
+		Credential: forward.Bearer("s3cret\r\nX: y")})
 	e := requireError(t, err, 400, forward.CodeInvalidRequest)
 	assert.NotContains(t, e.Error(), "s3cret")
 	assert.False(t, e.Dispatched)
@@ -170,7 +174,8 @@ func TestCredentialDoesNotPrint(t *testing.T) {
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		for _, v := range []any{r, &r, hidden, &hidden, r.Credential} {
 			assert.NotContains(t, fmt.Sprintf(format, v), "s3cret")
-			assert.NotContains(t, fmt.Sprintf(format, v), base64.StdEncoding.EncodeToString([]byte("someone:s3cret-password")))
+			assert.NotContains(t, fmt.Sprintf(format, v),
+				base64.StdEncoding.EncodeToString([]byte("someone:s3cret-password")))
 			assert.NotContains(t, fmt.Sprintf(format, v), fmt.Sprintf("%x", "s3cret"))
 		}
 	}
@@ -210,9 +215,13 @@ func TestAllowedHosts(t *testing.T) {
 			calls := 0
 			f := upstream(t, "a.example.com", func(http.ResponseWriter, *http.Request) { calls++ })
 			for _, host := range []string{"example.com", "evilexample.com", "a.example.com.evil.io", "b.example.com"} {
-				require.NoError(t, f.Map(host, forward.Target{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls++ })}))
+				require.NoError(t, f.Map(host, forward.Target{Handler: http.HandlerFunc(func(http.ResponseWriter,
+					*http.Request) {
+					calls++
+				})}))
 			}
-			_, err := f.Do(t.Context(), forward.Request{Method: "GET", URL: mustURL(t, tt.url), AllowedHosts: tt.list, Credential: forward.Bearer("s3cret")})
+			_, err := f.Do(t.Context(), forward.Request{Method: "GET", URL: mustURL(t, tt.url),
+				AllowedHosts: tt.list, Credential: forward.Bearer("s3cret")})
 			if tt.ok {
 				require.NoError(t, err)
 				assert.Equal(t, 1, calls)
@@ -230,7 +239,10 @@ func TestAllowedHosts(t *testing.T) {
 func TestMapping(t *testing.T) {
 	t.Parallel()
 	named := func(name string) forward.Target {
-		return forward.Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) })}
+		return forward.Target{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = io.WriteString(w, name)
+		})}
 	}
 	f := forward.New(forward.Options{})
 	require.NoError(t, f.Map("H.io.", named("any port")))
@@ -263,7 +275,8 @@ func TestMapping(t *testing.T) {
 		assert.ErrorContains(t, f.Map(host, named("x")), "host is", host)
 	}
 	require.ErrorContains(t, f.Map("h.io", forward.Target{}), "must have a handler or a URL")
-	require.ErrorContains(t, f.Map("h.io", forward.Target{Handler: http.NotFoundHandler(), URL: "http://x"}), "must have a handler or a URL")
+	require.ErrorContains(t, f.Map("h.io", forward.Target{Handler: http.NotFoundHandler(), URL: "http://x"}),
+		"must have a handler or a URL")
 	require.ErrorContains(t, f.Map("h.io", forward.Target{URL: "127.0.0.1:80"}), "url")
 	require.ErrorContains(t, f.Map("h.io", forward.Target{URL: "http://x/base"}), "neither path nor query")
 	require.ErrorContains(t, f.Map("h.io", forward.Target{URL: "http://x?a=b"}), "neither path nor query")
@@ -280,24 +293,36 @@ func TestRefusedInput(t *testing.T) {
 		{"no method", func(r *forward.Request) { r.Method = "" }, "INVALID_REQUEST", `method is ""; it must be one of GET`},
 		{"other method", func(r *forward.Request) { r.Method = "TRACE" }, "INVALID_REQUEST", `method is "TRACE"`},
 		{"no URL", func(r *forward.Request) { r.URL = nil }, "INVALID_URL", "url is missing"},
-		{"URL that was not parsed here", func(r *forward.Request) { r.URL = &url.URL{Scheme: "ftp", Host: "h.io"} }, "INVALID_URL", "ftp"},
-		{"query too long", func(r *forward.Request) { r.Query = map[string]string{"a": strings.Repeat("b", 9000)} }, "INVALID_URL", "bytes long"},
-		{"header name", func(r *forward.Request) { r.Headers = map[string]string{"a b": "s3cret"} }, "INVALID_REQUEST", `headers has the name "a b"`},
-		{"empty header name", func(r *forward.Request) { r.Headers = map[string]string{"": "s3cret"} }, "INVALID_REQUEST", `headers has the name ""`},
-		{"header value", func(r *forward.Request) { r.Headers = map[string]string{"X-A": "s3cret\r\nB: c"} }, "INVALID_REQUEST", "headers.X-A has control characters"},
-		{"header twice", func(r *forward.Request) { r.Headers = map[string]string{"X-A": "s3cret", "x-a": "2"} }, "INVALID_REQUEST", "headers.x-a is there twice"},
-		{"no JSON", func(r *forward.Request) { r.Body = json.RawMessage(`{"a":`) }, "INVALID_REQUEST", "body is not valid JSON"},
-		{"two JSON values", func(r *forward.Request) { r.Body = json.RawMessage(`{} {}`) }, "INVALID_REQUEST", "body is not valid JSON"},
-		{"no UTF-8", func(r *forward.Request) { r.Body = json.RawMessage("\"\xff\"") }, "INVALID_REQUEST", "body is not valid UTF-8"},
-		{"key twice", func(r *forward.Request) { r.Body = json.RawMessage(`[{"a":{"b":1,"\u0062":2}}]`) }, "INVALID_REQUEST", `body has the key "b" twice`},
+		{"URL that was not parsed here", func(r *forward.Request) { r.URL = &url.URL{Scheme: "ftp", Host: "h.io"} },
+			"INVALID_URL", "ftp"},
+		{"query too long", func(r *forward.Request) { r.Query = map[string]string{"a": strings.Repeat("b", 9000)} },
+			"INVALID_URL", "bytes long"},
+		{"header name", func(r *forward.Request) { r.Headers = map[string]string{"a b": "s3cret"} },
+			"INVALID_REQUEST", `headers has the name "a b"`},
+		{"empty header name", func(r *forward.Request) { r.Headers = map[string]string{"": "s3cret"} },
+			"INVALID_REQUEST", `headers has the name ""`},
+		{"header value", func(r *forward.Request) { r.Headers = map[string]string{"X-A": "s3cret\r\nB: c"} },
+			"INVALID_REQUEST", "headers.X-A has control characters"},
+		{"header twice", func(r *forward.Request) { r.Headers = map[string]string{"X-A": "s3cret", "x-a": "2"} },
+			"INVALID_REQUEST", "headers.x-a is there twice"},
+		{"no JSON", func(r *forward.Request) { r.Body = json.RawMessage(`{"a":`) }, "INVALID_REQUEST",
+			"body is not valid JSON"},
+		{"two JSON values", func(r *forward.Request) { r.Body = json.RawMessage(`{} {}`) }, "INVALID_REQUEST",
+			"body is not valid JSON"},
+		{"no UTF-8", func(r *forward.Request) { r.Body = json.RawMessage("\"\xff\"") }, "INVALID_REQUEST",
+			"body is not valid UTF-8"},
+		{"key twice", func(r *forward.Request) { r.Body = json.RawMessage(`[{"a":{"b":1,"\u0062":2}}]`) },
+			"INVALID_REQUEST", `body has the key "b" twice`},
 		{"key twice in text", func(r *forward.Request) {
 			r.Headers, r.Body = map[string]string{"Content-Type": "application/json"}, json.RawMessage(`"{\"a\":1,\"a\":2}"`)
 		}, "INVALID_REQUEST", `body has the key "a" twice`},
 		{"nested form", func(r *forward.Request) {
-			r.Headers, r.Body = map[string]string{"content-type": "Application/X-WWW-Form-Urlencoded; charset=utf-8"}, json.RawMessage(`{"a":"b","blocks":[{}]}`)
+			r.Headers = map[string]string{"content-type": "Application/X-WWW-Form-Urlencoded; charset=utf-8"}
+			r.Body = json.RawMessage(`{"a":"b","blocks":[{}]}`)
 		}, "INVALID_REQUEST", "body.blocks is nested"},
 		{"form of an array", func(r *forward.Request) {
-			r.Headers, r.Body = map[string]string{"content-type": "application/x-www-form-urlencoded"}, json.RawMessage(`[1]`)
+			r.Headers, r.Body = map[string]string{"content-type": "application/x-www-form-urlencoded"},
+				json.RawMessage(`[1]`)
 		}, "INVALID_REQUEST", "body is an array"},
 	}
 	for _, tt := range tests {

@@ -41,7 +41,8 @@ func requestHeader(caller map[string]string) (http.Header, error) {
 		value, key := caller[name], http.CanonicalHeaderKey(name)
 		switch {
 		case !validHeaderName(name):
-			return nil, invalid("headers", fmt.Sprintf("has the name %q", clip(name)), "a map whose names are HTTP header names")
+			return nil, invalid("headers", fmt.Sprintf("has the name %q", clip(name)),
+				"a map whose names are HTTP header names")
 		case !validHeaderValue(value):
 			return nil, invalid("headers."+clip(name), "has control characters in it", "one line of text")
 		case header[key] != nil:

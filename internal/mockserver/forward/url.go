@@ -160,7 +160,8 @@ func Expand(raw string, values map[string]string) (string, error) {
 		} else {
 			value = strings.TrimSuffix(value, "/")
 			if b.Len() > 0 || tail != "" && !strings.ContainsAny(tail[:1], "/?#") {
-				return "", badPlaceholder(shown, "stands in the wrong place", "the beginning of the URL, followed by a slash")
+				return "", badPlaceholder(shown, "stands in the wrong place",
+					"the beginning of the URL, followed by a slash")
 			}
 		}
 		b.WriteString(value)
@@ -190,7 +191,8 @@ func hostKey(host string) (string, error) {
 }
 
 func badHost(host string) error {
-	return fmt.Errorf("host is %q; it must be a domain name in ASCII or a full IP address, with a port or without", clip(host))
+	return fmt.Errorf("host is %q; it must be a domain name in ASCII or a full IP address, with a port or without",
+		clip(host))
 }
 
 // hostKeys are the two keys under which u's host may be listed, the one with its port first.
@@ -211,8 +213,8 @@ func hostKeys(u *url.URL) [2]string {
 func allowedHost(u *url.URL, list []string) bool {
 	keys := hostKeys(u)
 	for _, entry := range list {
-		entry, below := strings.CutPrefix(entry, "*.")
-		key, err := hostKey(entry)
+		host, below := strings.CutPrefix(entry, "*.")
+		key, err := hostKey(host)
 		if err != nil {
 			continue
 		}

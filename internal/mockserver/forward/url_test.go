@@ -20,7 +20,8 @@ func TestParseURL(t *testing.T) {
 		{"port with zeros", "http://slack.com:0081", "http://slack.com:81"},
 		{"empty port", "http://slack.com:/", "http://slack.com/"},
 		{"fragment", "https://h.io/a?b#c", "https://h.io/a?b"},
-		{"spaces and letters beyond ASCII", "https://h.io/a b/é?q=two words&x=é", "https://h.io/a%20b/%C3%A9?q=two%20words&x=%C3%A9"},
+		{"spaces and letters beyond ASCII", "https://h.io/a b/é?q=two words&x=é",
+			"https://h.io/a%20b/%C3%A9?q=two%20words&x=%C3%A9"},
 		{"encoded path stays", "https://h.io/a%2Fb", "https://h.io/a%2Fb"},
 		{"IPv4", "http://1.2.3.4:8080/", "http://1.2.3.4:8080/"},
 		{"IPv6", "http://[2001:DB8:0::1]:8080/", "http://[2001:db8::1]:8080/"},
@@ -94,14 +95,18 @@ func TestExpand(t *testing.T) {
 		{"instance", "{{instance_url}}/services/data", "https://acme.my.salesforce.com/services/data", ""},
 		{"instance alone", "{{instance_url}}", "https://acme.my.salesforce.com", ""},
 		{"account, escaped", "https://h.io/{{account_id}}/x", "https://h.io/AC%2F1%202/x", ""},
-		{"both, twice", "{{instance_url}}?a={{account_id}}&b={{account_id}}", "https://acme.my.salesforce.com?a=AC%2F1%202&b=AC%2F1%202", ""},
+		{"both, twice", "{{instance_url}}?a={{account_id}}&b={{account_id}}",
+			"https://acme.my.salesforce.com?a=AC%2F1%202&b=AC%2F1%202", ""},
 		{"unknown", "https://h.io/{{tenant}}", "", "the placeholder {{tenant}} in url is unknown"},
 		{"unknown by case", "https://h.io/{{Account_ID}}", "", "the placeholder {{Account_ID}} in url is unknown"},
 		{"empty", "https://h.io/{{}}", "", "the placeholder {{}} in url is unknown"},
 		{"open", "https://h.io/{{account_id", "", "the placeholder {{account_id in url is not closed"},
-		{"instance as a part of a host", "{{instance_url}}.evil.com/", "", "the placeholder {{instance_url}} in url stands in the wrong place"},
-		{"instance before user info", "{{instance_url}}@evil.com/", "", "the placeholder {{instance_url}} in url stands in the wrong place"},
-		{"instance in the middle", "https://h.io/{{instance_url}}", "", "the placeholder {{instance_url}} in url stands in the wrong place"},
+		{"instance as a part of a host", "{{instance_url}}.evil.com/", "",
+			"the placeholder {{instance_url}} in url stands in the wrong place"},
+		{"instance before user info", "{{instance_url}}@evil.com/", "",
+			"the placeholder {{instance_url}} in url stands in the wrong place"},
+		{"instance in the middle", "https://h.io/{{instance_url}}", "",
+			"the placeholder {{instance_url}} in url stands in the wrong place"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -133,7 +138,8 @@ func TestWithQuery(t *testing.T) {
 
 // FuzzParseURL holds that an accepted URL is canonical, and as harmless as ParseURL promises.
 func FuzzParseURL(f *testing.F) {
-	for _, seed := range []string{"https://Slack.com.:443/a%2Fb?q=é z#f", "http://[::1%25a]:80", "http://a@b:c", "HTTP://127.1:0", "{{x}}"} {
+	for _, seed := range []string{"https://Slack.com.:443/a%2Fb?q=é z#f", "http://[::1%25a]:80", "http://a@b:c",
+		"HTTP://127.1:0", "{{x}}"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {
