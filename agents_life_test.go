@@ -14,16 +14,6 @@ import (
 	"github.com/getstack-go/stack/stacktest"
 )
 
-// countRows counts the audit rows of an action.
-func (s *stage) countRows(action string) (n int) {
-	for _, row := range s.Audit() {
-		if row.Action == action {
-			n++
-		}
-	}
-	return n
-}
-
 // What the SDK's types cannot say is refused, too.
 func TestAgentRulesOnTheWire(t *testing.T) {
 	t.Parallel()
@@ -124,7 +114,7 @@ func TestSuspendedAgentIsRefusedEverywhere(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.client.Agents.Suspend(t.Context(), child.ID)
 	require.NoError(t, err)
-	requireRefused(t, delegate(p, child.ID), http.StatusForbidden, "FORBIDDEN")
+	mustRefuse(t, delegate(p, child.ID), http.StatusForbidden, "FORBIDDEN")
 	_, err = s.client.Agents.Activate(t.Context(), child.ID)
 	require.NoError(t, err)
 	require.NoError(t, delegate(p, child.ID))
@@ -257,7 +247,7 @@ func TestUnblock(t *testing.T) {
 	apiErr = requireRefused(t, failure(unblock(s.agent.ID, foreign)), http.StatusForbidden, "GOVERNANCE_APPROVAL_REQUIRED")
 	assert.Contains(t, apiErr.Message, "the one sent is for agent.unblock of "+other.ID)
 	approval := apiErr.Details["approval_id"].(string)
-	requireRefused(t, failure(unblock(s.agent.ID, approval)), http.StatusForbidden, "GOVERNANCE_APPROVAL_REQUIRED")
+	mustRefuse(t, failure(unblock(s.agent.ID, approval)), http.StatusForbidden, "GOVERNANCE_APPROVAL_REQUIRED")
 	require.NoError(t, s.Approve(approval))
 	agent, err = unblock(s.agent.ID, approval)
 	require.NoError(t, err)
@@ -266,5 +256,5 @@ func TestUnblock(t *testing.T) {
 	assert.True(t, agent.PassportBlockedAt.IsZero())
 	s.issue(t)
 	block(s.agent.ID)
-	requireRefused(t, failure(unblock(s.agent.ID, approval)), http.StatusForbidden, "GOVERNANCE_APPROVAL_REQUIRED")
+	mustRefuse(t, failure(unblock(s.agent.ID, approval)), http.StatusForbidden, "GOVERNANCE_APPROVAL_REQUIRED")
 }

@@ -13,26 +13,6 @@ import (
 	"github.com/getstack-go/stack/stacktest"
 )
 
-// requireRefused checks that err is the API's refusal, and that it explains itself.
-func requireRefused(t *testing.T, err error, status int, code string) *stack.Error {
-	t.Helper()
-	var apiErr *stack.Error
-	require.ErrorAs(t, err, &apiErr)
-	require.Equal(t, code, apiErr.Code, apiErr.Message)
-	require.Equal(t, status, apiErr.Status)
-	assert.NotEmpty(t, apiErr.Message)
-	assert.NotEmpty(t, apiErr.RequestID)
-	assert.Contains(t, apiErr.Details, "check", "details name the check that failed")
-	return apiErr
-}
-
-func requireParam(t *testing.T, err error, param string) {
-	t.Helper()
-	var p *stack.ParamError
-	require.ErrorAs(t, err, &p)
-	assert.Equal(t, param, p.Param)
-}
-
 func TestAgentDefaults(t *testing.T) {
 	t.Parallel()
 	srv := stacktest.New(t)
@@ -97,7 +77,7 @@ func TestAgentRules(t *testing.T) {
 	}
 	for _, name := range []string{"a", "-a", "a-", strings.Repeat("a", 65), "ä-b"} {
 		_, err := client.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: name})
-		requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
+		mustRefuse(t, err, http.StatusBadRequest, "INVALID_REQUEST")
 	}
 	_, err := client.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: strings.Repeat("a", 64), Description: strings.Repeat("ä", 256)})
 	require.NoError(t, err)
@@ -119,7 +99,7 @@ func TestAgentUpdate(t *testing.T) {
 	assert.False(t, changed.UpdatedAt.Before(agent.UpdatedAt))
 	bad := "No Slug"
 	_, err = agents.Update(t.Context(), agent.ID, stack.AgentUpdateParams{Name: &bad})
-	requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
+	mustRefuse(t, err, http.StatusBadRequest, "INVALID_REQUEST")
 	got, err := agents.Get(t.Context(), agent.ID)
 	require.NoError(t, err)
 	assert.Equal(t, "renamed", got.Name, "a refused change changes nothing")
@@ -136,7 +116,7 @@ func TestSuspendedAgentGetsNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, stack.AgentSuspended, suspended.Status)
 	_, err = m.Proxy(t.Context(), post("#support"))
-	requireRefused(t, err, http.StatusForbidden, "FORBIDDEN")
+	mustRefuse(t, err, http.StatusForbidden, "FORBIDDEN")
 	_, err = s.client.Passports.Mission(t.Context(), s.params())
 	apiErr := requireRefused(t, err, http.StatusForbidden, "FORBIDDEN")
 	assert.Equal(t, "agent_status", apiErr.Details["check"])
@@ -157,7 +137,7 @@ func TestDeletedAgentTakesItsPassportsWithIt(t *testing.T) {
 	assert.Equal(t, &stack.Deleted{ID: s.agent.ID, Deleted: true}, deleted)
 	assert.Equal(t, "Agent deleted", s.RequireRevoked(t, m.JTI()))
 	_, err = s.client.Agents.Get(t.Context(), s.agent.ID)
-	requireRefused(t, err, http.StatusNotFound, "NOT_FOUND")
+	mustRefuse(t, err, http.StatusNotFound, "NOT_FOUND")
 	m.Close(nil)
 }
 
@@ -209,7 +189,7 @@ func TestUnknownAgents(t *testing.T) {
 	for name, call := range calls {
 		err := call("agt_nobody/../x")
 		require.ErrorIs(t, err, stack.ErrNotFound, name)
-		requireRefused(t, err, http.StatusNotFound, "NOT_FOUND")
+		mustRefuse(t, err, http.StatusNotFound, "NOT_FOUND")
 		requireParam(t, call(""), "agent_id")
 		requireParam(t, call(".."), "agent_id")
 	}

@@ -3,8 +3,6 @@ package stack_test
 import (
 	"encoding/base64"
 	"encoding/json"
-	"maps"
-	"slices"
 	"strings"
 	"testing"
 
@@ -14,17 +12,6 @@ import (
 	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/stacktest"
 )
-
-// raw makes a call past the SDK's types, so that the bytes on the wire are judged and not what both sides make of them.
-func (s *stage) raw(t *testing.T, method, path string, in any) map[string]any {
-	t.Helper()
-	var out map[string]any
-	require.NoError(t, s.client.Do(t.Context(), method, path, in, &out))
-	return out
-}
-
-// keys lists the names in an answer, in order.
-func keys(m map[string]any) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
 
 const agentKeys = "accountability_mode created_at credential_access description id key_mode llm_inject_system_prompt llm_redact_pii " +
 	"name on_critical on_warning operator_id passport_blocked status updated_at"

@@ -1,7 +1,6 @@
 package stack_test
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -122,16 +121,13 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	assert.Len(t, s.Audit(), before)
 }
 
-// Fifty agents at once, each of which issues, delegates, checkpoints and is checked out, revoked, or killed with all others.
+// Fifty workers in one Mission, each of which issues, delegates, checkpoints, and is then checked out, revoked or renewed.
 func TestPassportsConcurrently(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, stack.Enforced)
 	child := s.Agent(t, stacktest.AgentConfig{})
 	shared := s.mission(t, time.Hour)
 	const workers = 50
-	dead := func(err error) bool { // what the others' kill switch may make of a call
-		return err == nil || errors.Is(err, stack.ErrPassportRevoked)
-	}
 	var wg sync.WaitGroup
 	jtis := make([]string, workers)
 	for i := range workers {
@@ -142,11 +138,11 @@ func TestPassportsConcurrently(t *testing.T) {
 			}
 			jtis[i] = p.JTI
 			_, err = s.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: p.Token, ChildAgentID: child.ID})
-			assert.True(t, dead(err), "%v", err)
+			assert.NoError(t, err)
 			for n := range 3 {
 				_, err = s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{ServicesUsed: []string{"slack"}, ActionsCount: 1,
 					ToolCalls: []stack.ToolCall{{Service: "slack", Method: "local", Target: fmt.Sprint(n)}}})
-				assert.True(t, dead(err), "%v", err)
+				assert.NoError(t, err)
 			}
 			_, err = s.client.Passports.ListActive(t.Context(), stack.PassportListParams{AgentID: s.agent.ID})
 			assert.NoError(t, err)

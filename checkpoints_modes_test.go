@@ -27,6 +27,11 @@ func TestCheckpointByMode(t *testing.T) {
 		assert.Equal(t, p.ExpiresAt, logged.Passport(p.JTI).Passport.ExpiresAt)
 		assert.Empty(t, logged.SecurityEvents())
 		assert.Equal(t, 1, logged.countRows("passport.checkpoint"), "but on record")
+		time.Sleep(10 * time.Minute)
+		_, err = logged.client.Passports.Checkpoint(t.Context(), p.JTI, report)
+		expired := requireRefused(t, err, http.StatusUnauthorized, "PASSPORT_EXPIRED")
+		assert.Equal(t, map[string]any{"check": "passport_state", "sent": "expired", "allowed": "active"}, expired.Details)
+		assert.Empty(t, logged.SecurityEvents(), "a report is no use of the passport")
 
 		standard := newStage(t, stack.Standard)
 		p = standard.issue(t)
@@ -54,7 +59,8 @@ func TestCheckpointArithmetic(t *testing.T) {
 			{11 * time.Minute, 12 * time.Minute},
 		} {
 			time.Sleep(began.Add(tc.at).Sub(s.Now()))
-			cp, err := s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{})
+			var cp *stack.Checkpoint
+			cp, err = s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{})
 			require.NoError(t, err, tc.at)
 			assert.Equal(t, tc.want, cp.NewExpiresAt.Sub(began), tc.at)
 		}
@@ -105,7 +111,7 @@ func TestALateLookFindsEverythingInOrder(t *testing.T) {
 		short := s.mission(t, 4*time.Minute)
 		ended, err := s.client.Passports.Issue(t.Context(), s.issueParams(short))
 		require.NoError(t, err)
-		slow := s.issue(t, func(p *stack.PassportIssueParams) { p.CheckpointInterval = 10 * time.Minute })
+		slow := s.issue(t, func(p *stack.PassportIssueParams) { p.CheckpointInterval = 450 * time.Second })
 		fast := s.issue(t, func(p *stack.PassportIssueParams) { p.CheckpointInterval = 2 * time.Minute })
 		worker := s.Agent(t, stacktest.AgentConfig{Mode: stack.Logged, Services: []string{"slack"}})
 		logged := s.issue(t, func(p *stack.PassportIssueParams) { p.AgentID, p.TTL = worker.ID, 7*time.Minute })
@@ -126,9 +132,9 @@ func TestALateLookFindsEverythingInOrder(t *testing.T) {
 			{2 * time.Minute, "passport.revoke", fast.JTI},
 			{4 * time.Minute, "mission.expire", ""},
 			{4 * time.Minute, "passport.revoke", ended.JTI},
-			{8 * time.Minute, "passport.expire", logged.JTI},
-			{10 * time.Minute, "detector.checkpoint_silence", slow.JTI},
-			{10 * time.Minute, "passport.revoke", slow.JTI},
+			{450 * time.Second, "detector.checkpoint_silence", slow.JTI},
+			{450 * time.Second, "passport.revoke", slow.JTI},
+			{8 * time.Minute, "passport.expire", logged.JTI}, // which was set for 7 minutes at first
 		}, slices.DeleteFunc(got, func(r row) bool { return r.action == "passport.expire" && r.jti == ended.JTI }))
 		s.RequireAuditIntact(t)
 	})
@@ -211,9 +217,9 @@ func TestDelayedRevocationKeepsNothingAlive(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		require.NoError(t, use())
 		time.Sleep(time.Second)
-		requireRefused(t, use(), http.StatusUnauthorized, "PASSPORT_EXPIRED")
+		mustRefuse(t, use(), http.StatusUnauthorized, "PASSPORT_EXPIRED")
 		time.Sleep(time.Minute)
-		requireRefused(t, use(), http.StatusUnauthorized, "PASSPORT_REVOKED")
+		mustRefuse(t, use(), http.StatusUnauthorized, "PASSPORT_REVOKED")
 	})
 }
 

@@ -14,13 +14,6 @@ import (
 	"github.com/getstack-go/stack/stacktest"
 )
 
-func (s *stage) signals() (list []string) {
-	for _, e := range s.SecurityEvents() {
-		list = append(list, e.SignalType)
-	}
-	return list
-}
-
 func TestCheckpointMovesTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -129,16 +122,16 @@ func TestCheckpointRefusals(t *testing.T) {
 		apiErr := requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
 		assert.Equal(t, field, apiErr.Details["field"])
 		_, err = s.client.Passports.Checkout(t.Context(), p.JTI, params)
-		requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
+		mustRefuse(t, err, http.StatusBadRequest, "INVALID_REQUEST")
 	}
 	_, err := s.client.Passports.Checkpoint(t.Context(), "pp_x", stack.CheckpointParams{})
-	requireRefused(t, err, 404, "NOT_FOUND")
+	mustRefuse(t, err, 404, "NOT_FOUND")
 	_, err = s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{ActionsCount: -1})
 	requireParam(t, err, "actions_count")
 	standard := newStage(t, stack.Standard)
 	_, err = standard.client.Passports.Checkpoint(t.Context(), standard.issue(t).JTI, stack.CheckpointParams{})
 	require.ErrorIs(t, err, stack.ErrCheckpointNotAvailable)
-	requireRefused(t, err, 404, "CHECKPOINT_NOT_AVAILABLE")
+	mustRefuse(t, err, 404, "CHECKPOINT_NOT_AVAILABLE")
 }
 
 func TestCheckoutIsOnce(t *testing.T) {
@@ -159,12 +152,7 @@ func TestCheckoutIsOnce(t *testing.T) {
 	require.ErrorIs(t, err, stack.ErrPassportRevoked, "later use is refused")
 	assert.Equal(t, []string{"post_checkout_access"}, s.signals())
 	_, err = s.client.Passports.Checkout(t.Context(), "pp_x", stack.CheckpointParams{})
-	requireRefused(t, err, 404, "NOT_FOUND")
-}
-
-func withPassport(r stack.ProxyRequest, p *stack.Passport) stack.ProxyRequest {
-	r.PassportToken = p.Token
-	return r
+	mustRefuse(t, err, 404, "NOT_FOUND")
 }
 
 // What went wrong can be accounted for all the same.
@@ -301,7 +289,7 @@ func TestReport(t *testing.T) {
 	assert.Equal(t, "done", report.Checkout.Summary)
 	assert.Nil(t, report.Review)
 	_, err = s.client.Passports.Report(t.Context(), "pp_x")
-	requireRefused(t, err, 404, "NOT_FOUND")
+	mustRefuse(t, err, 404, "NOT_FOUND")
 }
 
 // What a detector does depends on the mode.
@@ -321,7 +309,7 @@ func TestModesOfDetectors(t *testing.T) {
 			s := newStage(t, mode)
 			p := s.issue(t)
 			_, err := s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "github", URL: "https://api.github.com/"}, p))
-			requireRefused(t, err, 403, "FORBIDDEN")
+			mustRefuse(t, err, 403, "FORBIDDEN")
 			if tc.event == "" {
 				assert.Empty(t, s.SecurityEvents())
 			} else {

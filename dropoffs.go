@@ -16,11 +16,14 @@ const MaxDropoffTTL = 24 * time.Hour
 
 // Sentinels for errors.Is of drop-offs; they match by the API's code.
 var (
-	ErrSchemaValidationFailed  error = &kind{text: "the payload does not match the schema", codes: []string{"SCHEMA_VALIDATION_FAILED"}}
+	ErrSchemaValidationFailed error = &kind{text: "the payload does not match the schema",
+		codes: []string{"SCHEMA_VALIDATION_FAILED"}}
 	ErrDropoffNotDeposited     error = &kind{text: "nothing was deposited yet", codes: []string{"DROPOFF_NOT_DEPOSITED"}}
-	ErrDropoffAlreadyDeposited error = &kind{text: "a payload was deposited before", codes: []string{"DROPOFF_ALREADY_DEPOSITED"}}
-	ErrDropoffAlreadyCollected error = &kind{text: "the payload was collected before", codes: []string{"DROPOFF_ALREADY_COLLECTED"}}
-	ErrDropoffExpired          error = &kind{text: "the drop-off has expired", codes: []string{"DROPOFF_EXPIRED"}}
+	ErrDropoffAlreadyDeposited error = &kind{text: "a payload was deposited before",
+		codes: []string{"DROPOFF_ALREADY_DEPOSITED"}}
+	ErrDropoffAlreadyCollected error = &kind{text: "the payload was collected before",
+		codes: []string{"DROPOFF_ALREADY_COLLECTED"}}
+	ErrDropoffExpired error = &kind{text: "the drop-off has expired", codes: []string{"DROPOFF_EXPIRED"}}
 )
 
 // DropoffStatus is how far a drop-off has come. It never goes back.
@@ -87,7 +90,8 @@ func (p DropoffCreateParams) MarshalJSON() ([]byte, error) {
 
 // LogValue gives slog the parameters without the passport and the schema.
 func (p DropoffCreateParams) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("from_agent", p.FromAgentID), slog.String("to_agent", p.ToAgentID), slog.Duration("ttl", p.TTL))
+	return slog.GroupValue(slog.String("from_agent", p.FromAgentID), slog.String("to_agent", p.ToAgentID),
+		slog.Duration("ttl", p.TTL))
 }
 
 // Create makes an empty drop-off. It fails with a [*ParamError] without agents or a schema and for a TTL out of bounds, with
@@ -142,7 +146,8 @@ func (s *DropoffsService) Deposit(ctx context.Context, dropoffID string, params 
 	if err := required("agent_id", params.AgentID); err != nil {
 		return nil, err
 	}
-	return send[Dropoff](ctx, s.client, post("/v1/dropoffs/{dropoff_id}/deposit", dropoffID).with(params).passport(params.PassportToken))
+	cl := post("/v1/dropoffs/{dropoff_id}/deposit", dropoffID).with(params).passport(params.PassportToken)
+	return send[Dropoff](ctx, s.client, cl)
 }
 
 // DropoffCollectParams says who collects.
@@ -176,11 +181,14 @@ func (d CollectedDropoff) LogValue() slog.Value {
 // [ErrDropoffAlreadyCollected], [ErrDropoffExpired] and [ErrNotFound].
 //
 // POST /v1/dropoffs/{dropoff_id}/collect
-func (s *DropoffsService) Collect(ctx context.Context, dropoffID string, params DropoffCollectParams) (*CollectedDropoff, error) {
+func (s *DropoffsService) Collect(
+	ctx context.Context, dropoffID string, params DropoffCollectParams,
+) (*CollectedDropoff, error) {
 	if err := required("agent_id", params.AgentID); err != nil {
 		return nil, err
 	}
-	return send[CollectedDropoff](ctx, s.client, post("/v1/dropoffs/{dropoff_id}/collect", dropoffID).with(params).passport(params.PassportToken))
+	cl := post("/v1/dropoffs/{dropoff_id}/collect", dropoffID).with(params).passport(params.PassportToken)
+	return send[CollectedDropoff](ctx, s.client, cl)
 }
 
 // Expire ends a drop-off before its time and wipes what it holds. Expiring twice changes nothing. It fails with

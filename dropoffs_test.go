@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	reportSchema  = `{"type":"object","properties":{"rows":{"type":"array","items":{"type":"object","properties":{"n":{"type":"integer"}}}}},"required":["rows"]}`
+	reportSchema = `{"type":"object","properties":{"rows":{"type":"array","items":` +
+		`{"type":"object","properties":{"n":{"type":"integer"}}}}},"required":["rows"]}`
 	reportPayload = `{"rows":[{"n":12345678901234567890,"note":"canary-8d41 <&>"}]}`
 	payloadCanary = "canary-8d41"
 )
@@ -38,7 +39,8 @@ func newHandoff(t *testing.T) handoff {
 	t.Helper()
 	srv := stacktest.New(t)
 	client := srv.Client()
-	return handoff{srv, client, registerAgent(t, client, "producer", "", stack.Logged), registerAgent(t, client, "consumer", "", stack.Logged)}
+	return handoff{srv, client, registerAgent(t, client, "producer", "", stack.Logged),
+		registerAgent(t, client, "consumer", "", stack.Logged)}
 }
 
 func (h handoff) create(t *testing.T, change ...func(*stack.DropoffCreateParams)) *stack.Dropoff {
@@ -84,10 +86,12 @@ func TestDropoffHandsOver(t *testing.T) {
 
 	filled, err := h.deposit(t, d.ID)
 	require.NoError(t, err)
-	assert.Equal(t, []any{stack.DropoffDeposited, len(reportPayload), false}, []any{filled.Status, filled.DepositedBytes, filled.DepositedAt.IsZero()})
+	assert.Equal(t, []any{stack.DropoffDeposited, len(reportPayload), false},
+		[]any{filled.Status, filled.DepositedBytes, filled.DepositedAt.IsZero()})
 	collected, err := h.collect(t, d.ID)
 	require.NoError(t, err)
-	assert.Equal(t, []any{d.ID, stack.DropoffCollected, reportPayload}, []any{collected.ID, collected.Status, string(collected.Payload)},
+	assert.Equal(t, []any{d.ID, stack.DropoffCollected, reportPayload},
+		[]any{collected.ID, collected.Status, string(collected.Payload)},
 		"numbers and text are as they were deposited")
 	last := h.get(t, d.ID)
 	assert.Equal(t, []any{stack.DropoffCollected, false}, []any{last.Status, last.CollectedAt.IsZero()})
@@ -126,7 +130,8 @@ func TestDropoffStates(t *testing.T) {
 	assert.Equal(t, ended, again, "expiring twice changes nothing")
 	rows := auditOf(t, h.client, "dropoff.expire")
 	require.Len(t, rows, 1)
-	assert.Equal(t, []any{"dropoff", "expired by the operator", h.from.ID}, []any{rows[0].Layer, rows[0].ErrorMessage, rows[0].AgentID})
+	assert.Equal(t, []any{"dropoff", "expired by the operator", h.from.ID},
+		[]any{rows[0].Layer, rows[0].ErrorMessage, rows[0].AgentID})
 
 	for name, tt := range map[string]struct {
 		err    error
@@ -134,18 +139,27 @@ func TestDropoffStates(t *testing.T) {
 		code   string
 		is     error
 	}{
-		"collect before the deposit": {failure(h.collect(t, created)), http.StatusConflict, "DROPOFF_NOT_DEPOSITED", stack.ErrDropoffNotDeposited},
-		"collect again":              {failure(h.collect(t, collected)), http.StatusConflict, "DROPOFF_ALREADY_COLLECTED", stack.ErrDropoffAlreadyCollected},
-		"collect after expiry":       {failure(h.collect(t, expired)), http.StatusGone, "DROPOFF_EXPIRED", stack.ErrDropoffExpired},
-		"deposit again":              {failure(h.deposit(t, deposited)), http.StatusConflict, "DROPOFF_ALREADY_DEPOSITED", stack.ErrDropoffAlreadyDeposited},
-		"deposit after collection":   {failure(h.deposit(t, collected)), http.StatusConflict, "DROPOFF_ALREADY_COLLECTED", stack.ErrDropoffAlreadyCollected},
-		"deposit after expiry":       {failure(h.deposit(t, expired)), http.StatusGone, "DROPOFF_EXPIRED", stack.ErrDropoffExpired},
-		"expire after collection": {failure(h.client.Dropoffs.Expire(t.Context(), collected)), http.StatusConflict, "DROPOFF_ALREADY_COLLECTED",
+		"collect before the deposit": {failure(h.collect(t, created)), http.StatusConflict, "DROPOFF_NOT_DEPOSITED",
+			stack.ErrDropoffNotDeposited},
+		"collect again": {failure(h.collect(t, collected)), http.StatusConflict, "DROPOFF_ALREADY_COLLECTED",
 			stack.ErrDropoffAlreadyCollected},
-		"get, unknown":     {failure(h.client.Dropoffs.Get(t.Context(), "drp_none")), http.StatusNotFound, "NOT_FOUND", stack.ErrNotFound},
+		"collect after expiry": {failure(h.collect(t, expired)), http.StatusGone, "DROPOFF_EXPIRED",
+			stack.ErrDropoffExpired},
+		"deposit again": {failure(h.deposit(t, deposited)), http.StatusConflict, "DROPOFF_ALREADY_DEPOSITED",
+			stack.ErrDropoffAlreadyDeposited},
+		"deposit after collection": {failure(h.deposit(t, collected)), http.StatusConflict, "DROPOFF_ALREADY_COLLECTED",
+			stack.ErrDropoffAlreadyCollected},
+		"deposit after expiry": {failure(h.deposit(t, expired)), http.StatusGone, "DROPOFF_EXPIRED",
+			stack.ErrDropoffExpired},
+		"expire after collection": {failure(h.client.Dropoffs.Expire(t.Context(), collected)), http.StatusConflict,
+			"DROPOFF_ALREADY_COLLECTED",
+			stack.ErrDropoffAlreadyCollected},
+		"get, unknown": {failure(h.client.Dropoffs.Get(t.Context(), "drp_none")), http.StatusNotFound, "NOT_FOUND",
+			stack.ErrNotFound},
 		"deposit, unknown": {failure(h.deposit(t, "drp_none")), http.StatusNotFound, "NOT_FOUND", stack.ErrNotFound},
 		"collect, unknown": {failure(h.collect(t, "drp_none")), http.StatusNotFound, "NOT_FOUND", stack.ErrNotFound},
-		"expire, unknown":  {failure(h.client.Dropoffs.Expire(t.Context(), "drp_none")), http.StatusNotFound, "NOT_FOUND", stack.ErrNotFound},
+		"expire, unknown": {failure(h.client.Dropoffs.Expire(t.Context(), "drp_none")), http.StatusNotFound, "NOT_FOUND",
+			stack.ErrNotFound},
 	} {
 		refused := refusal(t, tt.err, tt.status, tt.code)
 		require.ErrorIs(t, tt.err, tt.is, name)
@@ -165,18 +179,21 @@ func TestDropoffSchema(t *testing.T) {
 	})
 	require.ErrorIs(t, err, stack.ErrSchemaValidationFailed)
 	refused := refusal(t, err, http.StatusBadRequest, "SCHEMA_VALIDATION_FAILED")
-	assert.Equal(t, map[string]any{"check": "schema", "field": "body.payload", "path": "/rows/1/n", "keyword": "type", "allowed": "integer"},
+	assert.Equal(t, map[string]any{"check": "schema", "field": "body.payload", "path": "/rows/1/n", "keyword": "type",
+		"allowed": "integer"},
 		refused.Details)
 	assert.NotContains(t, refused.Error(), payloadCanary)
 	assert.Equal(t, stack.DropoffCreated, h.get(t, d.ID).Status)
 	rows := auditOf(t, h.client, "dropoff.deposit")
 	require.Len(t, rows, 1)
-	assert.Equal(t, []any{stack.OutcomeBlocked, "SCHEMA_VALIDATION_FAILED", ""}, []any{rows[0].Outcome, rows[0].ErrorCode, rows[0].ErrorMessage})
+	assert.Equal(t, []any{stack.OutcomeBlocked, "SCHEMA_VALIDATION_FAILED", ""},
+		[]any{rows[0].Outcome, rows[0].ErrorCode, rows[0].ErrorMessage})
 	_, err = h.deposit(t, d.ID)
 	require.NoError(t, err, "the producer may try again")
 
 	draft7 := h.create(t, func(p *stack.DropoffCreateParams) {
-		p.Schema = map[string]any{"$schema": "http://json-schema.org/draft-07/schema#", "items": []any{map[string]any{"type": "string"}},
+		p.Schema = map[string]any{"$schema": "http://json-schema.org/draft-07/schema#",
+			"items":           []any{map[string]any{"type": "string"}},
 			"additionalItems": false}
 	})
 	_, err = h.deposit(t, draft7.ID, func(p *stack.DropoffDepositParams) { p.Payload = []any{"a", "b"} })
@@ -195,7 +212,8 @@ func TestDropoffSchema(t *testing.T) {
 		schema any
 		path   string
 	}{
-		"of no type":           {map[string]any{"properties": map[string]any{"a": map[string]any{"type": "strin"}}}, "/properties/a/type"},
+		"of no type": {map[string]any{"properties": map[string]any{"a": map[string]any{"type": "strin"}}},
+			"/properties/a/type"},
 		"of another document":  {map[string]any{"$ref": "https://example.com/s.json"}, "/$ref"},
 		"of itself":            {map[string]any{"$ref": "#"}, ""},
 		"that is a boolean":    {true, ""},
@@ -203,9 +221,11 @@ func TestDropoffSchema(t *testing.T) {
 		"that is much":         {map[string]any{"description": strings.Repeat("x", 65<<10)}, ""},
 		"that is no JSON text": {"{}", ""},
 	} {
-		_, err := h.client.Dropoffs.Create(t.Context(), stack.DropoffCreateParams{FromAgentID: h.from.ID, ToAgentID: h.to.ID, Schema: tt.schema})
+		_, err := h.client.Dropoffs.Create(t.Context(), stack.DropoffCreateParams{FromAgentID: h.from.ID, ToAgentID: h.to.ID,
+			Schema: tt.schema})
 		refused := refusal(t, err, http.StatusBadRequest, "INVALID_REQUEST")
-		assert.Equal(t, []any{"schema", "body.schema", tt.path}, []any{refused.Details["check"], refused.Details["field"], refused.Details["path"]}, name)
+		assert.Equal(t, []any{"schema", "body.schema", tt.path}, []any{refused.Details["check"], refused.Details["field"],
+			refused.Details["path"]}, name)
 	}
 }
 
@@ -220,7 +240,8 @@ func TestDropoffRefusals(t *testing.T) {
 	}
 	require.ErrorIs(t, create(func(p *stack.DropoffCreateParams) { p.FromAgentID = "agt_none" }), stack.ErrNotFound)
 	require.ErrorIs(t, create(func(p *stack.DropoffCreateParams) { p.ToAgentID = "agt_none" }), stack.ErrNotFound)
-	refused := refusal(t, create(func(p *stack.DropoffCreateParams) { p.OnExpire = "shout" }), http.StatusBadRequest, "INVALID_REQUEST")
+	refused := refusal(t, create(func(p *stack.DropoffCreateParams) { p.OnExpire = "shout" }), http.StatusBadRequest,
+		"INVALID_REQUEST")
 	assert.Equal(t, []any{"body.on_expire", "one of notify"}, []any{refused.Details["field"], refused.Details["allowed"]})
 	for _, body := range []string{`{"ttl_seconds":0}`, `{"ttl_seconds":86401}`, `{"ttl_seconds":-1}`} {
 		var raw map[string]any
@@ -263,22 +284,25 @@ func TestDropoffParamErrors(t *testing.T) {
 		stack.WithHTTPClient(&http.Client{Transport: noCalls{t}}))
 	require.NoError(t, err)
 	create := func(from, to string, schema any, ttl time.Duration) error {
-		return failure(client.Dropoffs.Create(t.Context(), stack.DropoffCreateParams{FromAgentID: from, ToAgentID: to, Schema: schema, TTL: ttl}))
+		return failure(client.Dropoffs.Create(t.Context(), stack.DropoffCreateParams{FromAgentID: from, ToAgentID: to,
+			Schema: schema, TTL: ttl}))
 	}
 	for name, tt := range map[string]struct {
 		err   error
 		param string
 	}{
-		"producer":        {create("", "b", map[string]any{}, 0), "from_agent"},
-		"consumer":        {create("a", "", map[string]any{}, 0), "to_agent"},
-		"schema":          {create("a", "b", nil, 0), "schema"},
-		"long":            {create("a", "b", map[string]any{}, 25*time.Hour), "ttl_seconds"},
-		"half a second":   {create("a", "b", map[string]any{}, 1500*time.Millisecond), "ttl_seconds"},
-		"no JSON":         {create("a", "b", func() {}, 0), "body of POST /v1/dropoffs"},
-		"deposit, agent":  {failure(client.Dropoffs.Deposit(t.Context(), "drp_x", stack.DropoffDepositParams{})), "agent_id"},
-		"deposit, id":     {failure(client.Dropoffs.Deposit(t.Context(), "", stack.DropoffDepositParams{AgentID: "a"})), "dropoff_id"},
-		"collect, agent":  {failure(client.Dropoffs.Collect(t.Context(), "drp_x", stack.DropoffCollectParams{})), "agent_id"},
-		"collect, id":     {failure(client.Dropoffs.Collect(t.Context(), "..", stack.DropoffCollectParams{AgentID: "a"})), "dropoff_id"},
+		"producer":       {create("", "b", map[string]any{}, 0), "from_agent"},
+		"consumer":       {create("a", "", map[string]any{}, 0), "to_agent"},
+		"schema":         {create("a", "b", nil, 0), "schema"},
+		"long":           {create("a", "b", map[string]any{}, 25*time.Hour), "ttl_seconds"},
+		"half a second":  {create("a", "b", map[string]any{}, 1500*time.Millisecond), "ttl_seconds"},
+		"no JSON":        {create("a", "b", func() {}, 0), "body of POST /v1/dropoffs"},
+		"deposit, agent": {failure(client.Dropoffs.Deposit(t.Context(), "drp_x", stack.DropoffDepositParams{})), "agent_id"},
+		"deposit, id": {failure(client.Dropoffs.Deposit(t.Context(), "", stack.DropoffDepositParams{AgentID: "a"})),
+			"dropoff_id"},
+		"collect, agent": {failure(client.Dropoffs.Collect(t.Context(), "drp_x", stack.DropoffCollectParams{})), "agent_id"},
+		"collect, id": {failure(client.Dropoffs.Collect(t.Context(), "..", stack.DropoffCollectParams{AgentID: "a"})),
+			"dropoff_id"},
 		"get, id":         {failure(client.Dropoffs.Get(t.Context(), "")), "dropoff_id"},
 		"force-expire id": {failure(client.Dropoffs.Expire(t.Context(), "")), "dropoff_id"},
 	} {
@@ -315,18 +339,19 @@ func TestDropoffPassports(t *testing.T) {
 		status int
 		code   string
 	}{
-		"create, another's":           {create(theirs.Token), http.StatusForbidden, "FORBIDDEN"},
-		"create, revoked":             {create(dead.Token), http.StatusUnauthorized, "PASSPORT_REVOKED"},
-		"create, forged":              {create(forged), http.StatusUnauthorized, "UNAUTHORIZED"},
-		"deposit, another's":          {deposit(theirs.Token, "", ""), http.StatusForbidden, "FORBIDDEN"},
-		"deposit, another's by jti":   {deposit(none, theirs.JTI, ""), http.StatusForbidden, "FORBIDDEN"},
-		"deposit, revoked":            {deposit(dead.Token, "", ""), http.StatusUnauthorized, "PASSPORT_REVOKED"},
-		"deposit, revoked by jti":     {deposit(none, dead.JTI, ""), http.StatusUnauthorized, "PASSPORT_REVOKED"},
-		"deposit, unknown jti":        {deposit(none, "pp_none", ""), http.StatusNotFound, "NOT_FOUND"},
-		"deposit, two passports":      {deposit(mine.Token, theirs.JTI, ""), http.StatusBadRequest, "INVALID_REQUEST"},
-		"deposit, another Mission":    {deposit(mine.Token, "", "ms_other"), http.StatusBadRequest, "INVALID_REQUEST"},
-		"deposit, unknown Mission":    {deposit(none, "", "ms_none"), http.StatusNotFound, "NOT_FOUND"},
-		"deposit, other's Mission":    {deposit(none, "", verification(t, h.client, theirs.Token).Claims.STK.MissionIDs[0]), http.StatusForbidden, "FORBIDDEN"},
+		"create, another's":         {create(theirs.Token), http.StatusForbidden, "FORBIDDEN"},
+		"create, revoked":           {create(dead.Token), http.StatusUnauthorized, "PASSPORT_REVOKED"},
+		"create, forged":            {create(forged), http.StatusUnauthorized, "UNAUTHORIZED"},
+		"deposit, another's":        {deposit(theirs.Token, "", ""), http.StatusForbidden, "FORBIDDEN"},
+		"deposit, another's by jti": {deposit(none, theirs.JTI, ""), http.StatusForbidden, "FORBIDDEN"},
+		"deposit, revoked":          {deposit(dead.Token, "", ""), http.StatusUnauthorized, "PASSPORT_REVOKED"},
+		"deposit, revoked by jti":   {deposit(none, dead.JTI, ""), http.StatusUnauthorized, "PASSPORT_REVOKED"},
+		"deposit, unknown jti":      {deposit(none, "pp_none", ""), http.StatusNotFound, "NOT_FOUND"},
+		"deposit, two passports":    {deposit(mine.Token, theirs.JTI, ""), http.StatusBadRequest, "INVALID_REQUEST"},
+		"deposit, another Mission":  {deposit(mine.Token, "", "ms_other"), http.StatusBadRequest, "INVALID_REQUEST"},
+		"deposit, unknown Mission":  {deposit(none, "", "ms_none"), http.StatusNotFound, "NOT_FOUND"},
+		"deposit, other's Mission": {deposit(none, "", verification(t, h.client, theirs.Token).Claims.STK.MissionIDs[0]),
+			http.StatusForbidden, "FORBIDDEN"},
 		"deposit, forged":             {deposit(forged, "", ""), http.StatusUnauthorized, "UNAUTHORIZED"},
 		"collect, the producer's own": {collectWith(t, h, d.ID, mine.Token), http.StatusForbidden, "FORBIDDEN"},
 	} {
@@ -352,7 +377,8 @@ func TestDropoffPassports(t *testing.T) {
 	assert.Subset(t, kinds, []string{"dropoff.create", "dropoff.deposit"})
 
 	// A delegate deposits under the Mission of its parent, which is assigned to the parent.
-	child, err := h.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: theirs.Token, ChildAgentID: h.from.ID})
+	child, err := h.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: theirs.Token,
+		ChildAgentID: h.from.ID})
 	require.NoError(t, err)
 	byChild := h.create(t, func(p *stack.DropoffCreateParams) { p.PassportToken = child.Token })
 	_, err = h.deposit(t, byChild.ID, func(p *stack.DropoffDepositParams) { p.PassportToken = child.Token })
@@ -368,7 +394,8 @@ func TestDropoffPassports(t *testing.T) {
 
 func collectWith(t *testing.T, h handoff, id string, token stack.Secret) error {
 	t.Helper()
-	return failure(h.client.Dropoffs.Collect(t.Context(), id, stack.DropoffCollectParams{AgentID: h.to.ID, PassportToken: token}))
+	return failure(h.client.Dropoffs.Collect(t.Context(), id, stack.DropoffCollectParams{AgentID: h.to.ID,
+		PassportToken: token}))
 }
 
 func TestDropoffMissionCap(t *testing.T) {
@@ -410,7 +437,8 @@ func TestDropoffMissionCap(t *testing.T) {
 			}
 			require.ErrorIs(t, err, stack.ErrMissionCapExceeded)
 			refused := refusal(t, err, http.StatusForbidden, "MISSION_CAP_EXCEEDED")
-			assert.Equal(t, map[string]any{"check": "mission_cap", "cap": "max_dropoff_bytes", "sent": float64(2 * len(reportPayload)),
+			assert.Equal(t, map[string]any{"check": "mission_cap", "cap": "max_dropoff_bytes",
+				"sent":    float64(2 * len(reportPayload)),
 				"allowed": float64(len(reportPayload) + 10)}, refused.Details)
 			assert.Equal(t, stack.DropoffCreated, h.get(t, d.ID).Status)
 			record, err := h.client.Missions.Get(t.Context(), started.MissionID)
@@ -437,7 +465,8 @@ func TestDropoffExpires(t *testing.T) {
 		time.Sleep(time.Minute - time.Nanosecond)
 		assert.Equal(t, stack.DropoffCreated, h.get(t, empty.ID).Status)
 		time.Sleep(time.Nanosecond)
-		assert.Equal(t, []any{stack.DropoffExpired, empty.ExpiresAt}, []any{h.get(t, empty.ID).Status, h.get(t, empty.ID).ExpiredAt})
+		assert.Equal(t, []any{stack.DropoffExpired, empty.ExpiresAt},
+			[]any{h.get(t, empty.ID).Status, h.get(t, empty.ID).ExpiredAt})
 		_, err = h.deposit(t, empty.ID)
 		require.ErrorIs(t, err, stack.ErrDropoffExpired)
 		time.Sleep(time.Hour)
@@ -484,7 +513,8 @@ func TestDropoffShowsNoPayload(t *testing.T) {
 	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	srv := stacktest.New(t, stacktest.WithLogger(logger))
 	client := srv.Client(stack.WithLogger(logger))
-	h := handoff{srv, client, registerAgent(t, client, "producer", "", stack.Logged), registerAgent(t, client, "consumer", "", stack.Logged)}
+	h := handoff{srv, client, registerAgent(t, client, "producer", "", stack.Logged),
+		registerAgent(t, client, "consumer", "", stack.Logged)}
 	d := h.create(t)
 	params := stack.DropoffDepositParams{AgentID: h.from.ID, Payload: json.RawMessage(reportPayload)}
 	filled, err := client.Dropoffs.Deposit(t.Context(), d.ID, params)
@@ -498,7 +528,8 @@ func TestDropoffShowsNoPayload(t *testing.T) {
 	collected, err := h.collect(t, d.ID)
 	require.NoError(t, err)
 	assert.Contains(t, string(collected.Payload), payloadCanary)
-	logger.Info("all", "params", params, "collected", *collected, "filled", *filled, "create", stack.DropoffCreateParams{Schema: reportPayload},
+	logger.Info("all", "params", params, "collected", *collected, "filled", *filled, "create",
+		stack.DropoffCreateParams{Schema: reportPayload},
 		"collect", stack.DropoffCollectParams{AgentID: "a", PassportToken: stack.NewSecret(payloadCanary)})
 	seen := fmt.Sprintf("%+v %+v %+v %+v %s", filled, all, raw, again, log.String())
 	for _, row := range srv.Audit() {

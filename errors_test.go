@@ -16,7 +16,7 @@ import (
 
 func answerTo(t testing.TB, status int, body string) error {
 	t.Helper()
-	s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(status, body, "X-Request-Id", "req_1")}}
+	s := &scripted{steps: []step{answer(status, body, "X-Request-Id", "req_1")}}
 	c, err := stack.New(stack.WithBaseURL("https://api.example"), stack.WithAPIKey("k"), stack.WithMaxRetries(0), stack.WithHTTPClient(&http.Client{Transport: s}))
 	require.NoError(t, err)
 	_, err = c.Passports.Issue(t.Context(), stack.PassportIssueParams{AgentID: "agt_1", MissionIDs: []string{"ms_1"}})

@@ -12,10 +12,12 @@ type IdentityService struct{ client *Client }
 
 // ErrIdentityRequirementsNotMet means that a service demands identity claims that the passport does not carry. The error's
 // Details list them under "unmet".
-var ErrIdentityRequirementsNotMet error = &kind{text: "identity requirements not met", codes: []string{"IDENTITY_REQUIREMENTS_NOT_MET"}}
+var ErrIdentityRequirementsNotMet error = &kind{text: "identity requirements not met",
+	codes: []string{"IDENTITY_REQUIREMENTS_NOT_MET"}}
 
 // ErrVerificationPending means that the person has not yet done their part of a verification.
-var ErrVerificationPending error = &kind{text: "the verification waits for the person", codes: []string{"VERIFICATION_PENDING"}}
+var ErrVerificationPending error = &kind{text: "the verification waits for the person",
+	codes: []string{"VERIFICATION_PENDING"}}
 
 // IdentityLayer is how much an identity claim says.
 type IdentityLayer string
@@ -93,7 +95,9 @@ type VerificationSession struct {
 // The mock's AuthorizationURL is a page of its own, whose button stands in for the person.
 //
 // POST /v1/identity/verify/initiate
-func (s *IdentityService) InitiateVerification(ctx context.Context, params VerificationParams) (*VerificationSession, error) {
+func (s *IdentityService) InitiateVerification(
+	ctx context.Context, params VerificationParams,
+) (*VerificationSession, error) {
 	if err := required("provider_key", params.ProviderKey); err != nil {
 		return nil, err
 	}
@@ -118,7 +122,9 @@ type completeVerificationParams struct {
 // in the mock), with [ErrNotFound] for an unknown session, and with [ErrInvalidRequest] when it is another provider's.
 //
 // POST /v1/identity/verify/complete
-func (s *IdentityService) CompleteVerification(ctx context.Context, providerKey, sessionRef string) (*IdentityVerification, error) {
+func (s *IdentityService) CompleteVerification(
+	ctx context.Context, providerKey, sessionRef string,
+) (*IdentityVerification, error) {
 	if err := required("provider_key", providerKey); err != nil {
 		return nil, err
 	}
@@ -298,7 +304,9 @@ func (s *IdentityService) GetServiceRequirements(ctx context.Context, serviceID 
 // [ErrInvalidRequest] for a value that does not exist; and with [ErrNotFound] for an unknown service.
 //
 // POST /v1/services/{service_id}/requirements
-func (s *IdentityService) SetServiceRequirement(ctx context.Context, serviceID string, params ServiceRequirementParams) (*ServiceRequirement, error) {
+func (s *IdentityService) SetServiceRequirement(
+	ctx context.Context, serviceID string, params ServiceRequirementParams,
+) (*ServiceRequirement, error) {
 	if err := params.check(); err != nil {
 		return nil, err
 	}
@@ -326,14 +334,15 @@ func (s *IdentityService) ReplaceServiceRequirement(
 			return nil, err
 		}
 	}
-	return send[ServiceRequirements](ctx, s.client, put("/v1/services/{service_id}/requirements", serviceID).
-		with(replaceRequirementParams{requirement}))
+	cl := put("/v1/services/{service_id}/requirements", serviceID).with(replaceRequirementParams{requirement})
+	return send[ServiceRequirements](ctx, s.client, cl)
 }
 
 // DeleteServiceRequirement takes one demand of a service away. It fails with [ErrNotFound].
 //
 // DELETE /v1/services/{service_id}/requirements/{requirement_id}
 func (s *IdentityService) DeleteServiceRequirement(ctx context.Context, serviceID, requirementID string) error {
-	_, err := s.client.transport.do(ctx, del("/v1/services/{service_id}/requirements/{requirement_id}", serviceID, requirementID))
+	cl := del("/v1/services/{service_id}/requirements/{requirement_id}", serviceID, requirementID)
+	_, err := s.client.transport.do(ctx, cl)
 	return err
 }

@@ -21,48 +21,6 @@ import (
 	"github.com/getstack-go/stack/stacktest"
 )
 
-// stage is a mock with an enforced agent that may use slack, and a Slack that says ok.
-type stage struct {
-	*stacktest.Server
-	client *stack.Client
-	agent  stacktest.Agent
-}
-
-func newStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *stage {
-	t.Helper()
-	srv := stacktest.New(t)
-	srv.Upstream("slack.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"ok":true}`))
-	}))
-	return &stage{srv, srv.Client(opts...), srv.Agent(t, stacktest.AgentConfig{Mode: mode, Services: []string{"slack"}})}
-}
-
-// transportFunc is an http.RoundTripper.
-type transportFunc func(*http.Request) (*http.Response, error)
-
-func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func (s *stage) params() stack.MissionParams {
-	return stack.MissionParams{AgentID: s.agent.ID, Intent: "Acknowledge tickets", Services: []string{"slack"}, ExpiresIn: time.Hour}
-}
-
-func (s *stage) open(t *testing.T, change ...func(*stack.MissionParams)) *stack.Mission {
-	t.Helper()
-	p := s.params()
-	for _, c := range change {
-		c(&p)
-	}
-	m, err := s.client.Passports.Mission(t.Context(), p)
-	require.NoError(t, err)
-	return m
-}
-
-func post(channel string) stack.ProxyRequest {
-	return stack.ProxyRequest{Service: "slack", Method: "POST", URL: "https://slack.com/api/chat.postMessage?secret=in-the-query",
-		Body: map[string]any{"channel": channel, "text": "On it"}}
-}
-
 func TestMissionChecksOutOnEveryPath(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")

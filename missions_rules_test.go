@@ -226,7 +226,7 @@ func TestRenewalGoesByTheGrant(t *testing.T) {
 
 	_, err = s.client.Services.GrantAgentAccess(t.Context(), stack.GrantParams{AgentID: s.agent.ID, ServiceConnectionID: slack.ID, Scopes: slack.Scopes[1:2]})
 	require.NoError(t, err)
-	requireRefused(t, failure(s.client.Missions.Renew(t.Context(), id)), http.StatusBadRequest, "SCOPE_ESCALATION")
+	mustRefuse(t, failure(s.client.Missions.Renew(t.Context(), id)), http.StatusBadRequest, "SCOPE_ESCALATION")
 }
 
 func TestMissionsAllPages(t *testing.T) {

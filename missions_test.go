@@ -112,7 +112,7 @@ func TestStart(t *testing.T) {
 	requireParam(t, err, "agent_id")
 	params.Mission.AgentID = "agt_other"
 	_, err = s.client.Missions.Start(t.Context(), params)
-	requireRefused(t, err, 400, "INVALID_REQUEST")
+	mustRefuse(t, err, 400, "INVALID_REQUEST")
 }
 
 func TestComplete(t *testing.T) {
@@ -161,9 +161,9 @@ func TestRevokeMission(t *testing.T) {
 	s := newStage(t, stack.Logged)
 	id := s.mission(t, time.Hour)
 	_, err := s.client.Missions.Revoke(t.Context(), id, stack.MissionRevokeParams{Reason: "bored"})
-	requireRefused(t, err, 400, "INVALID_REQUEST")
+	mustRefuse(t, err, 400, "INVALID_REQUEST")
 	_, err = s.client.Missions.Revoke(t.Context(), id, stack.MissionRevokeParams{Reason: stack.ReasonAdversarial, Notes: strings.Repeat("x", 1001)})
-	requireRefused(t, err, 400, "INVALID_REQUEST")
+	mustRefuse(t, err, 400, "INVALID_REQUEST")
 	_, err = s.client.Missions.Revoke(t.Context(), id, stack.MissionRevokeParams{})
 	requireParam(t, err, "reason")
 }
@@ -221,7 +221,7 @@ func TestListMissions(t *testing.T) {
 	assert.Equal(t, 5, completed.Total)
 	for _, bad := range []stack.MissionListParams{{Status: "lost"}, {Limit: 101}, {Page: -1}} {
 		_, err := s.client.Missions.List(t.Context(), bad)
-		requireRefused(t, err, 400, "INVALID_REQUEST")
+		mustRefuse(t, err, 400, "INVALID_REQUEST")
 	}
 
 	var all []string
@@ -231,7 +231,8 @@ func TestListMissions(t *testing.T) {
 	}
 	assert.Equal(t, ids, all)
 	before := s.Requests()
-	for range s.client.Missions.All(t.Context(), stack.MissionListParams{Limit: 7}) {
+	for _, err := range s.client.Missions.All(t.Context(), stack.MissionListParams{Limit: 7}) {
+		require.NoError(t, err)
 		break
 	}
 	assert.Equal(t, 1, s.Requests()-before, "leaving the loop sends nothing more")
@@ -285,7 +286,7 @@ func TestOperatorReviews(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, dossiers)
 	_, err = s.client.Missions.DownloadOperatorReview(t.Context(), id, "clm_x", io.Discard)
-	requireRefused(t, err, 404, "NOT_FOUND")
+	mustRefuse(t, err, 404, "NOT_FOUND")
 }
 
 func TestUnknownMissions(t *testing.T) {

@@ -26,18 +26,6 @@ func newWideStage(t *testing.T, mode stack.Accountability) *stage {
 	return &stage{srv, srv.Client(), agent}
 }
 
-func (s *stage) delegate(t *testing.T, parent *stack.Passport, change ...func(*stack.PassportDelegateParams)) (*stack.Passport, error) {
-	t.Helper()
-	p := stack.PassportDelegateParams{ParentToken: parent.Token}
-	for _, c := range change {
-		c(&p)
-	}
-	if p.ChildAgentID == "" {
-		p.ChildAgentID = s.Agent(t, stacktest.AgentConfig{Mode: stack.Enforced}).ID
-	}
-	return s.client.Passports.Delegate(t.Context(), p)
-}
-
 func both(p *stack.PassportIssueParams) { p.Intent.Services = []string{"slack", "github"} }
 
 // Without scopes of its own a delegation hands on what the parent's token reaches, as narrow as it is.
@@ -138,7 +126,7 @@ func TestDelegationGoesNoFurtherThanTheIntent(t *testing.T) {
 	_, err = s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x"}, child))
 	require.NoError(t, err)
 	_, err = s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "github", URL: "https://api.github.com/x"}, child))
-	requireRefused(t, err, http.StatusForbidden, "FORBIDDEN")
+	mustRefuse(t, err, http.StatusForbidden, "FORBIDDEN")
 }
 
 // A child is held to account at least as closely as its parent.
@@ -169,7 +157,7 @@ func TestDelegationNeverWeakensTheMode(t *testing.T) {
 	s := newStage(t, stack.Standard)
 	root := s.issue(t, func(p *stack.PassportIssueParams) { p.AccountabilityMode = stack.Enforced })
 	_, err := s.delegate(t, root, func(p *stack.PassportDelegateParams) { p.ChildAgentID = s.agent.ID })
-	requireRefused(t, err, http.StatusBadRequest, "DELEGATION_ACCOUNTABILITY_VIOLATION")
+	mustRefuse(t, err, http.StatusBadRequest, "DELEGATION_ACCOUNTABILITY_VIOLATION")
 }
 
 func TestDelegationEndsWithItsParentAtTheLatest(t *testing.T) {
@@ -188,9 +176,9 @@ func TestDelegationEndsWithItsParentAtTheLatest(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, time.Minute, short.ExpiresAt.Sub(began))
 		assert.Equal(t, time.Hour, s.claims(t, short.Token).STK.CheckpointInterval, "the parent's interval")
-		requireRefused(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": root.Token.Reveal(),
+		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": root.Token.Reveal(),
 			"child_agent_id": s.agent.ID, "scopes": []any{}, "ttl_seconds": 59}, nil), http.StatusBadRequest, "INVALID_REQUEST")
-		requireRefused(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": root.Token.Reveal(),
+		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": root.Token.Reveal(),
 			"child_agent_id": s.agent.ID}, nil), http.StatusBadRequest, "INVALID_REQUEST")
 	})
 }
@@ -222,7 +210,7 @@ func TestDelegationFromADeadParent(t *testing.T) {
 				s := newStage(t, stack.Logged)
 				root := s.issue(t)
 				tc.kill(t, s, root)
-				requireRefused(t, failure(s.delegate(t, root)), http.StatusUnauthorized, tc.code)
+				mustRefuse(t, failure(s.delegate(t, root)), http.StatusUnauthorized, tc.code)
 				assert.Equal(t, []string{tc.signal}, s.signals())
 				assert.Zero(t, s.countRows("passport.delegate"))
 			})
@@ -243,5 +231,5 @@ func TestDelegationToABlockedAgent(t *testing.T) {
 	_, err = s.client.Proxy.Post(t.Context(), withPassport(post("#support"), p))
 	require.NoError(t, err)
 	_, err = s.delegate(t, p, func(p *stack.PassportDelegateParams) { p.ChildAgentID = s.agent.ID })
-	requireRefused(t, err, http.StatusForbidden, "PASSPORT_BLOCKED")
+	mustRefuse(t, err, http.StatusForbidden, "PASSPORT_BLOCKED")
 }

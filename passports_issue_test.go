@@ -331,7 +331,7 @@ func TestVerifyGoesByTheRecord(t *testing.T) {
 			assert.Contains(t, []string{"malformed", "invalid_signature"}, v.Reason)
 			assert.Nil(t, v.Claims, "nothing is told of a token that is none")
 		}
-		requireRefused(t, s.client.Do(t.Context(), "POST", "/v1/passports/verify", map[string]any{}, nil), 400, "INVALID_REQUEST")
+		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/verify", map[string]any{}, nil), 400, "INVALID_REQUEST")
 		assert.Empty(t, s.SecurityEvents()[1:], "looking is no use: there is the silence and nothing else")
 	})
 }

@@ -15,36 +15,6 @@ import (
 	"github.com/getstack-go/stack/stacktest"
 )
 
-func (s *stage) mission(t *testing.T, lifetime time.Duration) string {
-	t.Helper()
-	m, err := s.client.Missions.Open(t.Context(), stack.MissionOpenParams{IntentSummary: "Test", ExpiresIn: lifetime})
-	require.NoError(t, err)
-	return m.MissionID
-}
-
-func (s *stage) issueParams(missionID string, change ...func(*stack.PassportIssueParams)) stack.PassportIssueParams {
-	p := stack.PassportIssueParams{AgentID: s.agent.ID, MissionIDs: []string{missionID}, Intent: &stack.Intent{Summary: "Test", Services: []string{"slack"}}}
-	for _, c := range change {
-		c(&p)
-	}
-	return p
-}
-
-func (s *stage) issue(t *testing.T, change ...func(*stack.PassportIssueParams)) *stack.Passport {
-	t.Helper()
-	p, err := s.client.Passports.Issue(t.Context(), s.issueParams(s.mission(t, time.Hour), change...))
-	require.NoError(t, err)
-	return p
-}
-
-func (s *stage) claims(t *testing.T, token stack.Secret) *stack.PassportClaims {
-	t.Helper()
-	v, err := s.client.Passports.Verify(t.Context(), token)
-	require.NoError(t, err)
-	require.True(t, v.Valid, v.Reason)
-	return v.Claims
-}
-
 func TestIssueLifetimes(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -150,8 +120,8 @@ func TestIssueRefusals(t *testing.T) {
 			if tc.change != nil {
 				tc.change(&params)
 			}
-			_, err := s.client.Passports.Issue(t.Context(), params)
-			apiErr := requireRefused(t, err, tc.status, tc.code)
+			_, refusal := s.client.Passports.Issue(t.Context(), params)
+			apiErr := requireRefused(t, refusal, tc.status, tc.code)
 			assert.Equal(t, tc.check, apiErr.Details["check"])
 		})
 	}
@@ -161,8 +131,8 @@ func TestIssueRefusals(t *testing.T) {
 		"ttl_seconds":                 func(p *stack.PassportIssueParams) { p.TTL = time.Second },
 		"checkpoint_interval_seconds": func(p *stack.PassportIssueParams) { p.CheckpointInterval = 2 * time.Hour },
 	} {
-		_, err := s.client.Passports.Issue(t.Context(), s.issueParams(live, change))
-		requireParam(t, err, param)
+		_, refusal := s.client.Passports.Issue(t.Context(), s.issueParams(live, change))
+		requireParam(t, refusal, param)
 	}
 	raw := map[string]any{"agent_id": s.agent.ID, "mission_ids": []string{}}
 	err = s.client.Do(t.Context(), "POST", "/v1/passports/issue", raw, nil)
@@ -288,7 +258,7 @@ func TestRefreshRefusals(t *testing.T) {
 			return err
 		}
 		requireParam(t, refresh(stack.Secret{}), "token")
-		requireRefused(t, refresh(stack.NewSecret("rubbish")), 401, "UNAUTHORIZED")
+		mustRefuse(t, refresh(stack.NewSecret("rubbish")), 401, "UNAUTHORIZED")
 		revoked := s.issue(t)
 		_, err := s.client.Passports.Revoke(t.Context(), revoked.JTI, "x")
 		require.NoError(t, err)
@@ -382,19 +352,6 @@ func TestListActive(t *testing.T) {
 	assert.Empty(t, jtis(stack.PassportListParams{AgentID: "agt_x"}))
 }
 
-// chain delegates a root passport on, n times.
-func (s *stage) chain(t *testing.T, root *stack.Passport, n int) (passports []*stack.Passport) {
-	t.Helper()
-	passports = append(passports, root)
-	for range n {
-		child := s.Agent(t, stacktest.AgentConfig{Mode: stack.Enforced})
-		p, err := s.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: passports[len(passports)-1].Token, ChildAgentID: child.ID})
-		require.NoError(t, err)
-		passports = append(passports, p)
-	}
-	return passports
-}
-
 func TestDelegation(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, stack.Enforced)
@@ -453,7 +410,7 @@ func TestDelegationRefusals(t *testing.T) {
 			p := stack.PassportDelegateParams{ParentToken: root.Token, ChildAgentID: child.ID}
 			tc.change(&p)
 			_, err := s.client.Passports.Delegate(t.Context(), p)
-			requireRefused(t, err, tc.status, tc.code)
+			mustRefuse(t, err, tc.status, tc.code)
 		})
 	}
 	_, err := s.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: root.Token, ChildAgentID: child.ID, Services: []string{"github"}})
@@ -497,7 +454,7 @@ func TestRevocationCascades(t *testing.T) {
 	assert.Zero(t, again.RevokedCount)
 	assert.Equal(t, "gone rogue", again.Reason, "the first reason stays")
 	_, err = s.client.Passports.Revoke(t.Context(), "pp_x", "")
-	requireRefused(t, err, 404, "NOT_FOUND")
+	mustRefuse(t, err, 404, "NOT_FOUND")
 	_, err = s.client.Passports.Revoke(t.Context(), "", "")
 	requireParam(t, err, "jti")
 }
@@ -524,7 +481,7 @@ func TestBulkRevocation(t *testing.T) {
 	s.RequireRevoked(t, a.JTI)
 	s.RequireRevoked(t, child.JTI)
 	_, err = s.client.Passports.RevokeAgent(t.Context(), "agt_x", "")
-	requireRefused(t, err, 404, "NOT_FOUND")
+	mustRefuse(t, err, 404, "NOT_FOUND")
 
 	c, d := s.issue(t), s.issue(t)
 	all, err := s.client.Passports.RevokeAll(t.Context(), "fire drill")

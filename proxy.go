@@ -233,7 +233,7 @@ func unknownOutcome(operationID string, cause error) error {
 
 // ask learns from the server what became of a write: its answer, or that it may be sent again.
 func (s *ProxyService) ask(ctx context.Context, r ProxyRequest) (resp *ProxyResponse, again bool, err error) {
-	const patience = 8
+	const patience = 11 // together over 35 s, more than the server gives a service
 	for i := range patience {
 		op, err := s.GetOperation(ctx, ProxyOperationParams{OperationID: r.OperationID, IncludeResponse: true, PassportToken: r.PassportToken})
 		switch {
@@ -249,7 +249,7 @@ func (s *ProxyService) ask(ctx context.Context, r ProxyRequest) (resp *ProxyResp
 		case op.DeliveryState == DeliveryOutcomeUnknown, op.DeliveryState == DeliveryResponseReceived:
 			return nil, false, unknownOutcome(r.OperationID, nil)
 		}
-		if err := sleep(ctx, fullJitter(i+1)); err != nil {
+		if err := sleep(ctx, min(250*time.Millisecond<<i, 5*time.Second)); err != nil {
 			return nil, false, unknownOutcome(r.OperationID, err)
 		}
 	}

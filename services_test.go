@@ -75,7 +75,7 @@ func refusal(t *testing.T, err error, status int, code string) *stack.Error {
 // mustRefuse asserts that err is the API's refusal with this status and code.
 func mustRefuse(t *testing.T, err error, status int, code string) {
 	t.Helper()
-	assert.NotNil(t, refusal(t, err, status, code))
+	assert.NotNil(t, requireRefused(t, err, status, code))
 }
 
 // verification asks the server about a passport.

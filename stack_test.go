@@ -64,7 +64,7 @@ func TestAmbientKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("STACK_API_KEY", tc.envKey)
 			t.Setenv("STACK_BASE_URL", tc.envURL)
-			s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(200, "[]")}}
+			s := &scripted{steps: []step{answer(200, "[]")}}
 			c, err := stack.New(append(tc.opts, stack.WithHTTPClient(&http.Client{Transport: s}))...)
 			if tc.want == "" {
 				require.ErrorIs(t, err, stack.ErrNoCredentials)

@@ -25,44 +25,66 @@ import (
 // scripted answers each request with the next step; the last one is for all that follow.
 type scripted struct {
 	mu       sync.Mutex
-	steps    []func(*http.Request) (*http.Response, error)
+	steps    []step
 	requests []*http.Request
 	bodies   []string
 	at       []time.Time
 }
 
+// step is how one request is answered: after it was looked at, with a failure, or a status, a header and a body.
+type step struct {
+	status int
+	body   io.Reader
+	header []string // names and values in turn
+	err    error
+	hang   bool                     // wait for the end of the request's context
+	choose func(*http.Request) step // decide by the request
+}
+
 func (s *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	body := ""
 	if r.Body != nil {
 		data, err := io.ReadAll(r.Body)
 		if err != nil {
+			s.mu.Unlock()
 			return nil, err
 		}
 		body = string(data)
 	}
 	s.requests, s.bodies, s.at = append(s.requests, r), append(s.bodies, body), append(s.at, time.Now())
-	step := s.steps[min(len(s.requests), len(s.steps))-1]
-	resp, err := step(r)
-	if resp != nil {
-		resp.Request = r
+	next := s.steps[min(len(s.requests), len(s.steps))-1]
+	s.mu.Unlock()
+	if next.choose != nil {
+		next = next.choose(r)
 	}
-	return resp, err
+	if next.hang {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	if next.err != nil {
+		return nil, next.err
+	}
+	h := http.Header{"Content-Type": {"application/json"}}
+	for i := 0; i+1 < len(next.header); i += 2 {
+		h.Set(next.header[i], next.header[i+1])
+	}
+	return &http.Response{StatusCode: next.status, Header: h, Body: io.NopCloser(next.body), Request: r}, nil
 }
 
-func answer(status int, body string, header ...string) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) {
-		h := http.Header{"Content-Type": {"application/json"}}
-		for i := 0; i+1 < len(header); i += 2 {
-			h.Set(header[i], header[i+1])
-		}
-		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body))}, nil
-	}
+func answer(status int, body string, header ...string) step {
+	return step{choose: func(*http.Request) step {
+		return step{status: status, body: strings.NewReader(body), header: header}
+	}}
 }
 
-func broken(err error) func(*http.Request) (*http.Response, error) {
-	return func(*http.Request) (*http.Response, error) { return nil, err }
+func broken(err error) step { return step{err: err} }
+
+// cut is an answer whose body ends early.
+func cut() step {
+	return step{choose: func(*http.Request) step {
+		return step{status: 200, body: io.MultiReader(strings.NewReader(`{"id":`), errReader{})}
+	}}
 }
 
 var errDial = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
@@ -79,7 +101,7 @@ const agentJSON = `{"id":"agt_1","name":"a","unknown_field":{"kept":"out"}}`
 
 func TestRequestForm(t *testing.T) {
 	t.Parallel()
-	s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(200, agentJSON)}}
+	s := &scripted{steps: []step{answer(200, agentJSON)}}
 	c := script(t, s, stack.WithUserAgent("triage/1.2"))
 	assert.Equal(t, "https://api.example/prefix", c.BaseURL())
 	_, err := c.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: "a<b>&c", Description: "é"})
@@ -101,7 +123,7 @@ func TestIDsAreEscaped(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]string{"a b": "a%20b", "a/b": "a%2Fb", "a?b": "a%3Fb", "../x": "..%2Fx", "a%2Fb": "a%252Fb", "é": "%C3%A9",
 		"a#b": "a%23b", "a+b": "a%2Bb", "A-z_0.9~": "A-z_0.9~", "...": "..."} {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(200, agentJSON)}}
+		s := &scripted{steps: []step{answer(200, agentJSON)}}
 		_, err := script(t, s).Agents.Get(t.Context(), id)
 		require.NoError(t, err)
 		assert.Equal(t, "/prefix/v1/agents/"+want, s.requests[0].URL.EscapedPath(), id)
@@ -111,7 +133,7 @@ func TestIDsAreEscaped(t *testing.T) {
 
 func TestDo(t *testing.T) {
 	t.Parallel()
-	s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(200, `{"n":1}`)}}
+	s := &scripted{steps: []step{answer(200, `{"n":1}`)}}
 	c := script(t, s)
 	var out struct{ N int }
 	require.NoError(t, c.Do(t.Context(), "post", "/v1/new/a%2Fb?x=1&y=2", map[string]any{"k": "v"}, &out))
@@ -139,17 +161,17 @@ func TestRetryTable(t *testing.T) {
 			return err
 		},
 	}
-	refuse := func(status int) func(*http.Request) (*http.Response, error) {
+	refuse := func(status int) step {
 		return answer(status, `{"error":{"code":"X","message":"m"}}`)
 	}
 	tests := map[string]struct {
-		step               func(*http.Request) (*http.Response, error)
+		step               step
 		read, keyed, other int // attempts
 	}{
 		"never sent":  {broken(errDial), 4, 4, 4},
 		"429":         {refuse(429), 4, 4, 4},
 		"connection":  {broken(io.ErrUnexpectedEOF), 4, 4, 1},
-		"cut body":    {func(*http.Request) (*http.Response, error) { return cutAnswer(), nil }, 4, 4, 1},
+		"cut body":    {cut(), 4, 4, 1},
 		"408":         {refuse(408), 4, 4, 1},
 		"500":         {refuse(500), 4, 4, 1},
 		"502":         {refuse(502), 4, 4, 1},
@@ -168,7 +190,7 @@ func TestRetryTable(t *testing.T) {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					s := &scripted{steps: []func(*http.Request) (*http.Response, error){tc.step}}
+					s := &scripted{steps: []step{tc.step}}
 					err := kinds[kind](t.Context(), script(t, s))
 					assert.Len(t, s.requests, want)
 					for _, body := range s.bodies[1:] {
@@ -184,14 +206,6 @@ func TestRetryTable(t *testing.T) {
 	}
 }
 
-type cutBody struct{ io.Reader }
-
-func (cutBody) Close() error { return nil }
-
-func cutAnswer() *http.Response {
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: cutBody{io.MultiReader(strings.NewReader(`{"id":`), errReader{})}}
-}
-
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
@@ -199,8 +213,7 @@ func (errReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 func TestRetryEndsWell(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(503, "", "Retry-After", "7"), broken(io.EOF),
-			func(*http.Request) (*http.Response, error) { return cutAnswer(), nil }, answer(200, agentJSON)}}
+		s := &scripted{steps: []step{answer(503, "", "Retry-After", "7"), broken(io.EOF), cut(), answer(200, agentJSON)}}
 		agent, err := script(t, s).Agents.Get(t.Context(), "agt_1")
 		require.NoError(t, err)
 		assert.Equal(t, "agt_1", agent.ID)
@@ -223,7 +236,7 @@ func TestLongRetryAfterIsPassedOn(t *testing.T) {
 			"a date past the deadline": {date, 10 * time.Second, 20 * time.Second},
 		}
 		for name, tc := range tests {
-			s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(429, `{"error":{"code":"RATE_LIMITED"}}`, "Retry-After", tc.after)}}
+			s := &scripted{steps: []step{answer(429, `{"error":{"code":"RATE_LIMITED"}}`, "Retry-After", tc.after)}}
 			ctx, cancel := context.WithTimeout(t.Context(), tc.limit)
 			began := time.Now()
 			_, err := script(t, s).Agents.Get(ctx, "agt_1")
@@ -242,7 +255,7 @@ func TestLongRetryAfterIsPassedOn(t *testing.T) {
 func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(503, "")}}
+		s := &scripted{steps: []step{answer(503, "")}}
 		c := script(t, s)
 		const calls = 100
 		for range calls {
@@ -254,7 +267,7 @@ func TestRetryBudget(t *testing.T) {
 
 func TestNoRetries(t *testing.T) {
 	t.Parallel()
-	s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(503, "")}}
+	s := &scripted{steps: []step{answer(503, "")}}
 	_, err := script(t, s, stack.WithMaxRetries(0)).Agents.Get(t.Context(), "agt_1")
 	require.Error(t, err)
 	assert.Len(t, s.requests, 1)
@@ -263,10 +276,7 @@ func TestNoRetries(t *testing.T) {
 func TestContextErrorsSurvive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		}}}
+		s := &scripted{steps: []step{{hang: true}}}
 		c := script(t, s)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -279,7 +289,7 @@ func TestContextErrorsSurvive(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, because)
 
-		waiting := script(t, &scripted{steps: []func(*http.Request) (*http.Response, error){answer(503, "", "Retry-After", "20")}})
+		waiting := script(t, &scripted{steps: []step{answer(503, "", "Retry-After", "20")}})
 		ctx, stop := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, stop)
 		began := time.Now()
@@ -292,10 +302,7 @@ func TestContextErrorsSurvive(t *testing.T) {
 func TestTimeoutBoundsAnAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		}, answer(200, agentJSON)}}
+		s := &scripted{steps: []step{{hang: true}, answer(200, agentJSON)}}
 		began := time.Now()
 		_, err := script(t, s, stack.WithTimeout(3*time.Second)).Agents.Get(t.Context(), "agt_1")
 		require.NoError(t, err, "a read is tried again")
@@ -321,12 +328,12 @@ func TestRedirects(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := &scripted{steps: []func(*http.Request) (*http.Response, error){func(r *http.Request) (*http.Response, error) {
+			s := &scripted{steps: []step{{choose: func(r *http.Request) step {
 				if strings.HasSuffix(r.URL.Path, "/elsewhere") {
-					return answer(200, agentJSON)(r)
+					return answer(200, agentJSON).choose(r)
 				}
-				return answer(307, "", "Location", tc.location)(r)
-			}}}
+				return answer(307, "", "Location", tc.location).choose(r)
+			}}}}
 			c := script(t, s)
 			var err error
 			if tc.post {
@@ -349,17 +356,17 @@ func TestRedirects(t *testing.T) {
 func TestAnswersThatAreNotTheExpectedJSON(t *testing.T) {
 	t.Parallel()
 	for name, body := range map[string]string{"html": "<html><body>Bad gateway", "empty": "", "array": "[]", "cut": `{"id":`} {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(200, body)}}
+		s := &scripted{steps: []step{answer(200, body)}}
 		_, err := script(t, s).Agents.Get(t.Context(), "agt_1")
 		var decode *stack.DecodeError
 		require.ErrorAs(t, err, &decode, name)
 		assert.Equal(t, "/v1/agents/{agent_id}", decode.Route)
 		assert.Equal(t, 200, decode.Status)
 	}
-	s := &scripted{steps: []func(*http.Request) (*http.Response, error){answer(204, "")}}
+	s := &scripted{steps: []step{answer(204, "")}}
 	_, err := script(t, s).Agents.Get(t.Context(), "agt_1")
 	require.NoError(t, err, "204 is an answer without a body")
-	s = &scripted{steps: []func(*http.Request) (*http.Response, error){answer(200, `"`+strings.Repeat("x", 49<<20)+`"`)}}
+	s = &scripted{steps: []step{answer(200, `"`+strings.Repeat("x", 49<<20)+`"`)}}
 	_, err = script(t, s).Agents.Get(t.Context(), "agt_1")
 	require.ErrorContains(t, err, "the answer is over")
 	assert.Len(t, s.requests, 1, "and another try would not mend it")
@@ -370,9 +377,9 @@ func TestLogsAndErrorsAreBare(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	for _, step := range []func(*http.Request) (*http.Response, error){answer(200, agentJSON, "X-Request-Id", "req_1"), answer(403, `{"error":{"code":"FORBIDDEN","message":"no"}}`),
+	for _, one := range []step{answer(200, agentJSON, "X-Request-Id", "req_1"), answer(403, `{"error":{"code":"FORBIDDEN","message":"no"}}`),
 		broken(errors.New("broken pipe"))} {
-		s := &scripted{steps: []func(*http.Request) (*http.Response, error){step}}
+		s := &scripted{steps: []step{one}}
 		c := script(t, s, stack.WithLogger(logger), stack.WithMaxRetries(1))
 		_, err := c.Audit.List(t.Context(), stack.AuditListParams{AgentID: "agt_secretid"})
 		_, err2 := c.Passports.Refresh(t.Context(), stack.PassportRefreshParams{Token: stack.NewSecret("token-canary")})
@@ -391,10 +398,10 @@ func TestLogsAndErrorsAreBare(t *testing.T) {
 func TestClientIsSafeForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	var n atomic.Int64
-	c := script(t, &scripted{steps: []func(*http.Request) (*http.Response, error){func(r *http.Request) (*http.Response, error) {
+	c := script(t, &scripted{steps: []step{{choose: func(r *http.Request) step {
 		n.Add(1)
-		return answer(200, agentJSON)(r)
-	}}})
+		return answer(200, agentJSON).choose(r)
+	}}}})
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() { _, err := c.Agents.Get(t.Context(), "agt_1"); assert.NoError(t, err) })

@@ -17,6 +17,8 @@ from getstack import Stack
 from getstack.agents import AgentService
 from getstack.audit import AuditService
 from getstack.credentials import CredentialService
+from getstack.dropoffs import DropoffService
+from getstack.identity import IdentityService
 from getstack.missions import MissionsService
 from getstack.passports import Mission, PassportService
 from getstack.proxy import ProxyService
@@ -36,6 +38,8 @@ JUDGED = (
     SecurityEventService,
     ReviewService,
     UsageService,
+    IdentityService,
+    DropoffService,
 )
 
 AGENT = (
@@ -44,6 +48,13 @@ AGENT = (
 )
 PASSPORT = "token jti expires_at"
 CONNECTION = "id provider name status scopes verified connected_at"
+CLAIM = "id operator_id provider_key layer claim_type claim_ref assurance_level verified_at expires_at"
+SETTINGS = "identity_claim_ttl identity_claim_inheritance identity_auto_revoke"
+REQUIREMENT = (
+    "id operator_id service_id layer requires_claim minimum_assurance accepted_providers required_scopes requires_pii "
+    "lawful_basis"
+)
+DROPOFF = "id operator_id from_agent_id to_agent_id status schema on_expire created_at expires_at deposited_bytes"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 
 # (method, route, keys of the answer, {key of the answer: keys of its object or of each of its items}).
@@ -117,6 +128,24 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/missions", "items", {"items": "mission_id status"}),
     ("GET", "/v1/missions/{}", "mission_id status", {}),
     ("GET", "/v1/missions/{}/operator-reviews", "items", {}),
+    ("GET", "/v1/operators/me/identity-settings", SETTINGS, {}),
+    ("PATCH", "/v1/operators/me/identity-settings", SETTINGS, {}),
+    ("GET", "/v1/identity/providers", "[]", {"[]": "key name layers assurance description"}),
+    ("POST", "/v1/identity/verify/initiate", "session_ref authorization_url status", {}),
+    ("POST", "/v1/identity/verify/complete", "session_ref status claims", {"claims": CLAIM}),
+    ("POST", "/v1/identity/delegate", CLAIM, {}),
+    ("GET", "/v1/identity/claims", "[]", {"[]": CLAIM}),
+    ("DELETE", "/v1/identity/claims/{}", "type claim_id revoked_count cascaded_count cascaded revoked_at", {}),
+    ("GET", "/v1/services/{}/requirements", "[]", {"[]": REQUIREMENT}),
+    ("POST", "/v1/services/{}/requirements", REQUIREMENT, {}),
+    ("PUT", "/v1/services/{}/requirements", "requirements", {"requirements": REQUIREMENT}),
+    ("DELETE", "/v1/services/{}/requirements/{}", "requirements", {"requirements": REQUIREMENT}),
+    ("POST", "/v1/dropoffs", DROPOFF, {}),
+    ("GET", "/v1/dropoffs", "[]", {"[]": DROPOFF}),
+    ("GET", "/v1/dropoffs/{}", DROPOFF, {}),
+    ("POST", "/v1/dropoffs/{}/deposit", DROPOFF, {}),
+    ("POST", "/v1/dropoffs/{}/collect", "id status payload", {}),
+    ("POST", "/v1/dropoffs/{}/expire", DROPOFF, {}),
 ]
 
 

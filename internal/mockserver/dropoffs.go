@@ -78,9 +78,9 @@ func (s *Server) createDropoff(_ context.Context, c *caller, in createDropoffIn)
 	if err != nil {
 		return nil, err
 	}
-	d := &dropoff{schema: compiled, Dropoff: stack.Dropoff{ID: newID("drp_"), OperatorID: op.id, FromAgentID: b.FromAgent, ToAgentID: b.ToAgent,
-		Status: stack.DropoffCreated, Schema: b.Schema, OnExpire: or(b.OnExpire, stack.OnExpireNotify), CreatedAt: now,
-		ExpiresAt: now.Add(time.Duration(ttl) * time.Second)}}
+	d := &dropoff{schema: compiled, Dropoff: stack.Dropoff{ID: newID("drp_"), OperatorID: op.id, FromAgentID: b.FromAgent,
+		ToAgentID: b.ToAgent, Status: stack.DropoffCreated, Schema: b.Schema, OnExpire: or(b.OnExpire, stack.OnExpireNotify),
+		CreatedAt: now, ExpiresAt: now.Add(time.Duration(ttl) * time.Second)}}
 	if p != nil {
 		d.MissionID = p.mission.MissionID
 		op.note(now, p, "dropoff.create", map[string]any{"dropoff_id": d.ID, "to_agent": d.ToAgentID})
@@ -97,8 +97,9 @@ func refuseSchema(err error) error {
 	if !errors.As(err, &bad) {
 		return err
 	}
-	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "body.schema: "+bad.Error(), map[string]any{"check": "schema", "field": "body.schema",
-		"path": clip(bad.Path), "keyword": bad.Keyword, "allowed": bad.Allowed})
+	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "body.schema: "+bad.Error(),
+		map[string]any{"check": "schema", "field": "body.schema", "path": clip(bad.Path), "keyword": bad.Keyword,
+			"allowed": bad.Allowed})
 }
 
 // presentFor checks a passport that is shown for an agent. Without one the operator's own key acts: nil.
@@ -110,10 +111,18 @@ func (s *Server) presentFor(op *operator, token stack.Secret, agentID string, no
 	if err != nil {
 		return nil, err
 	}
-	if p.agentID() != agentID {
-		return nil, forbidden("the passport is another agent's", map[string]any{"check": "dropoff_passport", "sent": p.agentID(), "allowed": agentID})
+	if err := p.mustBelongTo(agentID); err != nil {
+		return nil, err
 	}
 	return p, nil
+}
+
+func (p *passport) mustBelongTo(agentID string) error {
+	if p.agentID() == agentID {
+		return nil
+	}
+	return forbidden("the passport is another agent's",
+		map[string]any{"check": "passport_agent", "sent": p.agentID(), "allowed": agentID})
 }
 
 // mustPlay refuses another agent than the one whose turn it is, and one that is gone.
@@ -234,15 +243,16 @@ func (s *Server) depositor(op *operator, d *dropoff, in depositDropoffIn, now ti
 	if p, err = op.passportByID(jti); err != nil {
 		return nil, err
 	}
-	if p.agentID() != d.FromAgentID {
-		return nil, forbidden("the passport is another agent's", map[string]any{"check": "dropoff_passport", "sent": p.agentID(),
-			"allowed": d.FromAgentID})
+	if err = p.mustBelongTo(d.FromAgentID); err != nil {
+		return nil, err
 	}
 	return p, op.usable(p, now)
 }
 
 // deposit checks and seals a payload.
-func (s *Server) deposit(op *operator, d *dropoff, p *passport, missionID string, payload json.RawMessage, now time.Time) error {
+func (s *Server) deposit(
+	op *operator, d *dropoff, p *passport, missionID string, payload json.RawMessage, now time.Time,
+) error {
 	if err := d.mustHave(stack.DropoffCreated); err != nil {
 		return err
 	}
@@ -251,8 +261,10 @@ func (s *Server) deposit(op *operator, d *dropoff, p *passport, missionID string
 		if !errors.As(err, &bad) {
 			return err
 		}
-		return refuse(http.StatusBadRequest, "SCHEMA_VALIDATION_FAILED", "the payload does not match the drop-off's schema: "+bad.Error(),
-			map[string]any{"check": "schema", "field": "body.payload", "path": bad.Path, "keyword": bad.Keyword, "allowed": bad.Allowed})
+		return refuse(http.StatusBadRequest, "SCHEMA_VALIDATION_FAILED",
+			"the payload does not match the drop-off's schema: "+bad.Error(),
+			map[string]any{"check": "schema", "field": "body.payload", "path": clip(bad.Path), "keyword": bad.Keyword,
+				"allowed": bad.Allowed})
 	}
 	m, err := op.accounted(d, p, missionID)
 	if err != nil {
@@ -261,7 +273,8 @@ func (s *Server) deposit(op *operator, d *dropoff, p *passport, missionID string
 	if m != nil {
 		would := m.Usage.DropoffBytes + len(payload)
 		if limit := m.Caps.MaxDropoffBytes; limit > 0 && would > limit {
-			if err := op.crosses(now, p, m, capCrossing{"max_dropoff_bytes", would, limit}, "A deposit", map[string]any{"dropoff_id": d.ID}); err != nil {
+			if err := op.crosses(now, p, m, capCrossing{"max_dropoff_bytes", would, limit}, "A deposit",
+				map[string]any{"dropoff_id": d.ID}); err != nil {
 				return err
 			}
 		}
@@ -338,7 +351,8 @@ func (s *Server) collectDropoff(_ context.Context, c *caller, in collectDropoffI
 	d.CollectedAt = now
 	op.record(now, row)
 	if p != nil {
-		op.note(now, p, "dropoff.collect", map[string]any{"dropoff_id": d.ID, "from_agent": d.FromAgentID, "bytes": d.DepositedBytes})
+		op.note(now, p, "dropoff.collect", map[string]any{"dropoff_id": d.ID, "from_agent": d.FromAgentID,
+			"bytes": d.DepositedBytes})
 	}
 	return &stack.CollectedDropoff{ID: d.ID, Status: d.Status, Payload: payload}, nil
 }

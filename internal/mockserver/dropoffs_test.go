@@ -20,9 +20,11 @@ func deposited(t *testing.T, op *operator, client *stack.Client) *dropoff {
 	t.Helper()
 	agent, err := client.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: "bot"})
 	require.NoError(t, err)
-	created, err := client.Dropoffs.Create(t.Context(), stack.DropoffCreateParams{FromAgentID: agent.ID, ToAgentID: agent.ID, Schema: map[string]any{}})
+	created, err := client.Dropoffs.Create(t.Context(), stack.DropoffCreateParams{FromAgentID: agent.ID, ToAgentID: agent.ID,
+		Schema: map[string]any{}})
 	require.NoError(t, err)
-	_, err = client.Dropoffs.Deposit(t.Context(), created.ID, stack.DropoffDepositParams{AgentID: agent.ID, Payload: dropoffCanary})
+	_, err = client.Dropoffs.Deposit(t.Context(), created.ID, stack.DropoffDepositParams{AgentID: agent.ID,
+		Payload: dropoffCanary})
 	require.NoError(t, err)
 	d, ok := op.dropoffs.get(created.ID)
 	require.True(t, ok)
@@ -79,5 +81,6 @@ func TestDropoffThatCannotBeOpened(t *testing.T) {
 	rows := op.chain.Range(time.Time{}, time.Time{})
 	assert.Equal(t, []any{"dropoff.collect", stack.OutcomeBlocked, "DROPOFF_FAILED"},
 		[]any{rows[len(rows)-1].Action, rows[len(rows)-1].Outcome, rows[len(rows)-1].ErrorCode})
-	assert.Equal(t, []any{stack.OutcomeFailure, "INTERNAL", ""}, []any{rows[len(rows)-2].Outcome, rows[len(rows)-2].ErrorCode, rows[len(rows)-2].ErrorMessage})
+	assert.Equal(t, []any{stack.OutcomeFailure, "INTERNAL", ""},
+		[]any{rows[len(rows)-2].Outcome, rows[len(rows)-2].ErrorCode, rows[len(rows)-2].ErrorMessage})
 }

@@ -37,7 +37,8 @@ var identityProviders = []identityProvider{
 }
 
 func provider(key, name, description string, humanity stack.Assurance) identityProvider {
-	return identityProvider{assurance: map[string]stack.Assurance{stack.ClaimVerifiedHuman: humanity, stack.ClaimVerifiedIdentity: stack.AssuranceHigh},
+	return identityProvider{assurance: map[string]stack.Assurance{stack.ClaimVerifiedHuman: humanity,
+		stack.ClaimVerifiedIdentity: stack.AssuranceHigh},
 		IdentityProvider: stack.IdentityProvider{Key: key, Name: name, Description: description, Assurance: stack.AssuranceHigh,
 			Layers:     []stack.IdentityLayer{stack.LayerHumanity, stack.LayerIdentity},
 			ClaimTypes: []string{stack.ClaimVerifiedHuman, stack.ClaimVerifiedIdentity}}}
@@ -64,7 +65,9 @@ type identityClaim struct {
 	revoked *stack.ClaimRevocation // how it was withdrawn
 }
 
-func (c *identityClaim) active(now time.Time) bool { return c.revoked == nil && now.Before(c.ExpiresAt) }
+func (c *identityClaim) active(now time.Time) bool {
+	return c.revoked == nil && now.Before(c.ExpiresAt)
+}
 
 func (c *identityClaim) sealContext() string { return c.OperatorID + "/" + c.ID }
 
@@ -79,7 +82,8 @@ type verification struct {
 	result    *stack.IdentityVerification
 }
 
-var defaultIdentitySettings = stack.IdentitySettings{ClaimTTL: stack.ClaimTTL1Year, ClaimInheritance: stack.InheritAuto, AutoRevoke: true}
+var defaultIdentitySettings = stack.IdentitySettings{ClaimTTL: stack.ClaimTTL1Year, ClaimInheritance: stack.InheritAuto,
+	AutoRevoke: true}
 
 const day = 24 * time.Hour
 
@@ -109,9 +113,11 @@ type updateIdentitySettingsIn struct {
 	Body stack.IdentitySettingsParams `body:""`
 }
 
-func (s *Server) updateIdentitySettings(_ context.Context, c *caller, in updateIdentitySettingsIn) (*stack.IdentitySettings, error) {
+func (s *Server) updateIdentitySettings(_ context.Context, c *caller,
+	in updateIdentitySettingsIn) (*stack.IdentitySettings, error) {
 	if err := firstError(
-		oneOf("body.identity_claim_ttl", in.Body.ClaimTTL, stack.ClaimTTL30Days, stack.ClaimTTL90Days, stack.ClaimTTL180Days, stack.ClaimTTL1Year),
+		oneOf("body.identity_claim_ttl", in.Body.ClaimTTL, stack.ClaimTTL30Days, stack.ClaimTTL90Days, stack.ClaimTTL180Days,
+			stack.ClaimTTL1Year),
 		oneOf("body.identity_claim_inheritance", in.Body.ClaimInheritance, stack.InheritAuto, stack.InheritOptIn),
 	); err != nil {
 		return nil, err
@@ -145,7 +151,8 @@ type initiateVerificationIn struct {
 	Body stack.VerificationParams `body:""`
 }
 
-func (s *Server) initiateVerification(ctx context.Context, c *caller, in initiateVerificationIn) (*stack.VerificationSession, error) {
+func (s *Server) initiateVerification(ctx context.Context, c *caller,
+	in initiateVerificationIn) (*stack.VerificationSession, error) {
 	p, err := identityProviderByKey(in.Body.ProviderKey)
 	if err != nil {
 		return nil, err
@@ -159,11 +166,13 @@ func (s *Server) initiateVerification(ctx context.Context, c *caller, in initiat
 			return nil, err
 		}
 	}
-	if err := firstError(distinct("body.requested_claims", requested), checkReturnURL("body.return_url", in.Body.ReturnURL)); err != nil {
+	if err := firstError(distinct("body.requested_claims", requested),
+		checkReturnURL("body.return_url", in.Body.ReturnURL)); err != nil {
 		return nil, err
 	}
 	now := s.clock.now()
-	v := &verification{ref: newID("idv_"), provider: p, requested: requested, returnURL: in.Body.ReturnURL, expiresAt: now.Add(verificationLifetime)}
+	v := &verification{ref: newID("idv_"), provider: p, requested: requested, returnURL: in.Body.ReturnURL,
+		expiresAt: now.Add(verificationLifetime)}
 	c.op.verifications.put(v.ref, v)
 	c.op.record(now, stack.AuditEntry{Action: "identity.verify_initiate"})
 	return &stack.VerificationSession{SessionRef: v.ref, AuthorizationURL: baseURL(ctx) + verificationPath + v.ref,
@@ -176,7 +185,8 @@ func checkReturnURL(field, text string) *apiError {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || len(text) > maxURL {
-		return invalid(field, redacted, fmt.Sprintf("an absolute http or https URL without user information, of at most %d characters", maxURL))
+		return invalid(field, redacted, fmt.Sprintf(
+			"an absolute http or https URL without user information, of at most %d characters", maxURL))
 	}
 	return nil
 }
@@ -189,7 +199,8 @@ type completeVerificationIn struct {
 }
 
 // completeVerification makes the claims, once: a repetition returns them again.
-func (s *Server) completeVerification(_ context.Context, c *caller, in completeVerificationIn) (*stack.IdentityVerification, error) {
+func (s *Server) completeVerification(_ context.Context, c *caller,
+	in completeVerificationIn) (*stack.IdentityVerification, error) {
 	op, now := c.op, s.clock.now()
 	v, ok := op.verifications.get(in.Body.SessionRef)
 	if !ok {
@@ -211,8 +222,8 @@ func (s *Server) completeVerification(_ context.Context, c *caller, in completeV
 	}
 	result := &stack.IdentityVerification{SessionRef: v.ref, ProviderKey: v.provider.Key, Status: stack.VerificationVerified}
 	for _, claimType := range v.requested {
-		claim := &identityClaim{IdentityClaim: stack.IdentityClaim{ProviderKey: v.provider.Key, Layer: layerOf(claimType), ClaimType: claimType,
-			AssuranceLevel: v.provider.assurance[claimType], ExpiresAt: now.Add(claimTTLs[op.identity.ClaimTTL])}}
+		claim := &identityClaim{IdentityClaim: stack.IdentityClaim{ProviderKey: v.provider.Key, Layer: layerOf(claimType),
+			ClaimType: claimType, AssuranceLevel: v.provider.assurance[claimType], ExpiresAt: now.Add(claimTTLs[op.identity.ClaimTTL])}}
 		if err := s.makeClaim(op, claim, now); err != nil {
 			return nil, err
 		}
@@ -270,7 +281,8 @@ func (s *Server) grantDelegation(_ context.Context, c *caller, in grantDelegatio
 	if len(scopes) == 0 {
 		return nil, invalid("body.delegated_scopes", "empty", "at least one scope, such as tax:file")
 	}
-	if err := firstError(listAtMost("body.delegated_scopes", scopes, maxDelegatedScopes, maxScope), distinct("body.delegated_scopes", scopes)); err != nil {
+	if err := firstError(listAtMost("body.delegated_scopes", scopes, maxDelegatedScopes, maxScope),
+		distinct("body.delegated_scopes", scopes)); err != nil {
 		return nil, err
 	}
 	var basis *identityClaim
@@ -281,12 +293,12 @@ func (s *Server) grantDelegation(_ context.Context, c *caller, in grantDelegatio
 		}
 	}
 	if basis == nil {
-		return nil, refuse(http.StatusForbidden, "IDENTITY_REQUIREMENTS_NOT_MET", "nobody is identified who could delegate", map[string]any{
-			"check": "identity_layer", "sent": "no active claim of layer identity", "allowed": "a " + stack.ClaimVerifiedIdentity +
-				" claim; verify a person with it in requested_claims first"})
+		return nil, refuse(http.StatusForbidden, "IDENTITY_REQUIREMENTS_NOT_MET", "nobody is identified who could delegate",
+			map[string]any{"check": "identity_layer", "sent": "no active claim of layer identity",
+				"allowed": "a " + stack.ClaimVerifiedIdentity + " claim; verify a person with it in requested_claims first"})
 	}
-	claim := &identityClaim{basis: basis, IdentityClaim: stack.IdentityClaim{ProviderKey: basis.ProviderKey, Layer: stack.LayerDelegation,
-		ClaimType: stack.ClaimDelegation, AssuranceLevel: basis.AssuranceLevel, DelegatedScopes: scopes,
+	claim := &identityClaim{basis: basis, IdentityClaim: stack.IdentityClaim{ProviderKey: basis.ProviderKey,
+		Layer: stack.LayerDelegation, ClaimType: stack.ClaimDelegation, AssuranceLevel: basis.AssuranceLevel, DelegatedScopes: scopes,
 		ExpiresAt: earlier(now.Add(claimTTLs[op.identity.ClaimTTL]), basis.ExpiresAt)}}
 	if err := s.makeClaim(op, claim, now); err != nil {
 		return nil, err
@@ -318,8 +330,9 @@ func (s *Server) revokeClaim(_ context.Context, c *caller, in claimIn) (*stack.C
 		return nil, notFound("identity claim", in.ClaimID)
 	}
 	if claim.revoked != nil {
-		again := *claim.revoked
-		again.RevokedCount, again.CascadedCount, again.Cascaded, again.RevokedClaims = 0, 0, []string{}, []string{}
+		again := *claim.revoked // perhaps that of the claim it rested on
+		again.ClaimID, again.RevokedClaims = claim.ID, []string{}
+		again.RevokedCount, again.CascadedCount, again.Cascaded = 0, 0, []string{}
 		return &again, nil
 	}
 	const reason = "Identity claim revoked"
@@ -334,7 +347,7 @@ func (s *Server) revokeClaim(_ context.Context, c *caller, in claimIn) (*stack.C
 	revoked, cascaded := 0, []string(nil)
 	if op.identity.AutoRevoke {
 		revoked, cascaded = op.revokeWhere(now, reason, func(p *passport) bool {
-			return slices.ContainsFunc(op.claimsOf(p), func(carried *identityClaim) bool { return slices.Contains(r.RevokedClaims, carried.ID) })
+			return slices.ContainsFunc(op.claimsOf(p), func(carried *identityClaim) bool { return carried.revoked == r })
 		})
 	}
 	r.Revocation = *revocation("bulk_claim", reason, now, revoked, cascaded)

@@ -19,11 +19,15 @@ var verificationPage = template.Must(template.New("page").Parse(`<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>{{.Provider}} (mock)</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem}button{font:inherit;padding:.5rem 1rem}</style>
+<style>
+body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:4rem auto;padding:0 1rem}
+button{font:inherit;padding:.5rem 1rem}
+</style>
 <h1>{{.Provider}}</h1>
 <p>This page of the STACK mock stands in for {{.Provider}}. It attests:</p>
 <ul>{{range .Claims}}<li>{{.}}</li>{{end}}</ul>
-{{if .Confirmed}}<p>Done: the verification can be completed now.</p>{{with .ReturnURL}}<p><a href="{{.}}">Go back</a></p>{{end}}
+{{if .Confirmed}}<p>Done: the verification can be completed now.</p>
+{{with .ReturnURL}}<p><a href="{{.}}">Go back</a></p>{{end}}
 {{else}}<form method="post"><button>I am this person</button></form>{{end}}
 </html>
 `))
@@ -52,7 +56,8 @@ func (s *Server) confirmOnPage(ctx context.Context, c *caller, in verificationIn
 
 func (v *verification) page() (*document, error) {
 	var buf bytes.Buffer
-	err := verificationPage.Execute(&buf, map[string]any{"Provider": v.provider.Name, "Claims": v.requested, "Confirmed": v.confirmed,
+	err := verificationPage.Execute(&buf, map[string]any{"Provider": v.provider.Name, "Claims": v.requested,
+		"Confirmed": v.confirmed,
 		"ReturnURL": v.returnURL})
 	if err != nil {
 		return nil, err

@@ -221,7 +221,7 @@ func (s *Server) refreshPassport(_ context.Context, c *caller, in refreshPasspor
 	if err != nil {
 		return nil, err
 	}
-	if err := p.mission.mustBeLive(); err != nil {
+	if err = p.mission.mustBeLive(); err != nil {
 		return nil, err
 	}
 	if p.ended() {
@@ -232,7 +232,7 @@ func (s *Server) refreshPassport(_ context.Context, c *caller, in refreshPasspor
 			"check": "refresh_grace", "sent": p.expiresAt, "allowed": "at most 24 hours after the expiry"})
 	}
 	if a, ok := op.agents.get(p.agentID()); ok {
-		if err := a.mayHavePassport(); err != nil {
+		if err = a.mayHavePassport(); err != nil {
 			return nil, err
 		}
 	}

@@ -66,7 +66,8 @@ type proxyCall struct {
 }
 
 // proxyChecks is the pipeline before a call is forwarded, in its order. Every one runs with the operator locked; the first
-// that refuses ends the call. The checks of intent approvals and injection have their places between these. (contract: decisions, Proxy)
+// that refuses ends the call. The checks of intent approvals and injection have their places between these.
+// (contract: decisions, Proxy)
 var proxyChecks = []struct {
 	name  string
 	check func(*Server, *proxyCall) error

@@ -93,8 +93,9 @@ func (s *Server) setRequirement(_ context.Context, c *caller, in setRequirementI
 		return nil, err
 	}
 	if len(c.op.requirementsOf(provider)) >= maxRequirements {
-		return nil, refuse(http.StatusConflict, "TOO_MANY_REQUIREMENTS", "the service has as many requirements as it may", map[string]any{
-			"check": "requirement_count", "sent": maxRequirements + 1, "allowed": maxRequirements})
+		return nil, refuse(http.StatusConflict, "TOO_MANY_REQUIREMENTS", "the service has as many requirements as it may",
+			map[string]any{
+				"check": "requirement_count", "sent": maxRequirements + 1, "allowed": maxRequirements})
 	}
 	r := c.op.addRequirement(serviceID, provider, in.Body)
 	c.op.record(s.clock.now(), stack.AuditEntry{Action: "service.requirement_set", TraceID: r.ID})
@@ -102,8 +103,9 @@ func (s *Server) setRequirement(_ context.Context, c *caller, in setRequirementI
 }
 
 func (op *operator) addRequirement(serviceID, provider string, p stack.ServiceRequirementParams) *serviceRequirement {
-	r := &serviceRequirement{provider: provider, ServiceRequirement: stack.ServiceRequirement{ID: newID("srq_"), OperatorID: op.id,
-		ServiceID: serviceID, Layer: p.Layer, RequiresClaim: p.RequiresClaim, MinimumAssurance: p.MinimumAssurance,
+	r := &serviceRequirement{provider: provider, ServiceRequirement: stack.ServiceRequirement{ID: newID("srq_"),
+		OperatorID: op.id,
+		ServiceID:  serviceID, Layer: p.Layer, RequiresClaim: p.RequiresClaim, MinimumAssurance: p.MinimumAssurance,
 		AcceptedProviders: p.AcceptedProviders, RequiredScopes: p.RequiredScopes, RequiresPII: p.RequiresPII}}
 	if p.LawfulBasis != "" {
 		r.LawfulBasis = &p.LawfulBasis
@@ -159,7 +161,8 @@ type replaceRequirementIn struct {
 	} `body:""`
 }
 
-func (s *Server) replaceRequirement(_ context.Context, c *caller, in replaceRequirementIn) (*stack.ServiceRequirements, error) {
+func (s *Server) replaceRequirement(_ context.Context, c *caller, in replaceRequirementIn) (*stack.ServiceRequirements,
+	error) {
 	serviceID, provider, err := c.op.requirable(in.ServiceID)
 	if err != nil {
 		return nil, err
@@ -190,7 +193,8 @@ type deleteRequirementIn struct {
 	RequirementID string `path:"requirement_id"`
 }
 
-func (s *Server) deleteRequirement(_ context.Context, c *caller, in deleteRequirementIn) (*stack.ServiceRequirements, error) {
+func (s *Server) deleteRequirement(_ context.Context, c *caller, in deleteRequirementIn) (*stack.ServiceRequirements,
+	error) {
 	_, provider, err := c.op.requirable(in.ServiceID)
 	if err != nil {
 		return nil, err
@@ -254,7 +258,8 @@ func (op *operator) mustMeet(now time.Time, p *passport, provider string) error 
 		sent = append(sent, c.words(now))
 	}
 	return refuse(http.StatusForbidden, "IDENTITY_REQUIREMENTS_NOT_MET",
-		fmt.Sprintf("service %s demands %s, which the passport does not carry", provider, strings.Join(wanted, ", and ")), map[string]any{
+		fmt.Sprintf("service %s demands %s, which the passport does not carry", provider,
+			strings.Join(wanted, ", and ")), map[string]any{
 			"check": "identity_requirements", "service": provider, "unmet": unmet, "sent": sent, "allowed": wanted})
 }
 

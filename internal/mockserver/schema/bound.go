@@ -137,7 +137,8 @@ func (s *Schema) checkLoops(schema any) error {
 	var check func(part any, path string) error
 	check = func(part any, path string) error {
 		if !r.run(part, nil) {
-			return &Error{Path: path, Keyword: "$ref", Reason: "comes back to itself without going down into the value, or branches too often",
+			return &Error{Path: path, Keyword: "$ref",
+				Reason:  "comes back to itself without going down into the value, or branches too often",
 				Allowed: "references that go down through properties or items"}
 		}
 		object, _ := part.(map[string]any)

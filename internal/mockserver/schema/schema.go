@@ -34,8 +34,11 @@ type Error struct {
 
 func (e *Error) Error() string {
 	at := e.Path
-	if at == "" {
+	switch {
+	case at == "":
 		at = "the root"
+	case len(at) > 200: // names may be as long as the value
+		at = strings.ToValidUTF8(at[:200], "") + "…"
 	}
 	return at + " " + e.Reason
 }
@@ -103,7 +106,8 @@ func compile(raw any, data []byte) (*Schema, error) {
 		s.resolved, err = s.parsed.Resolve(nil)
 	}
 	if err != nil {
-		return nil, &Error{Reason: "is not a valid schema: " + strings.ReplaceAll(err.Error(), rootID, "#"), Allowed: "a valid JSON Schema"}
+		return nil, &Error{Reason: "is not a valid schema: " + strings.ReplaceAll(err.Error(), rootID, "#"),
+			Allowed: "a valid JSON Schema"}
 	}
 	return s, nil
 }
@@ -115,21 +119,25 @@ func (s *Schema) checkParts(schema any, path string) error {
 		return nil
 	}
 	if _, ok := object["$id"]; ok && path != "" {
-		return &Error{Path: path + "/$id", Keyword: "$id", Reason: "stands inside of a schema; only the root may have one", Allowed: "left out"}
+		return &Error{Path: path + "/$id", Keyword: "$id", Reason: "stands inside of a schema; only the root may have one",
+			Allowed: "left out"}
 	}
 	if _, ok := object["items"].([]any); ok && !s.draft7() {
-		return &Error{Path: path + "/items", Keyword: "items", Reason: "is a list, which is draft-07; write prefixItems, or set $schema", Allowed: "a schema"}
+		return &Error{Path: path + "/items", Keyword: "items",
+			Reason: "is a list, which is draft-07; write prefixItems, or set $schema", Allowed: "a schema"}
 	}
 	for keyword := range object {
 		// The library's decoder does not look at upper and lower case, and would take for a keyword what nobody checked.
 		if known := misspelt(keyword); known != "" {
-			return &Error{Path: path + "/" + escape(keyword), Keyword: known, Reason: "is written otherwise than the keyword " + known, Allowed: known}
+			return &Error{Path: path + "/" + escape(keyword), Keyword: known,
+				Reason: "is written otherwise than the keyword " + known, Allowed: known}
 		}
 	}
 	if ref, ok := object["$ref"].(string); ok {
 		target, ok := follow(s.raw, ref)
 		if !ok {
-			return &Error{Path: path + "/$ref", Keyword: "$ref", Reason: "leads nowhere", Allowed: "# or #/pointer to a schema in this one"}
+			return &Error{Path: path + "/$ref", Keyword: "$ref", Reason: "leads nowhere",
+				Allowed: "# or #/pointer to a schema in this one"}
 		}
 		s.refs[ref] = target
 	}

@@ -1,0 +1,61 @@
+package stack_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/stacktest"
+)
+
+// benchStage is a mock with an agent, a live passport and a Slack.
+func benchStage(b *testing.B) (*stack.Client, *stack.StartedMission) {
+	b.Helper()
+	srv := stacktest.New(b)
+	srv.Upstream("slack.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"ok":true}`))
+	}))
+	agent := srv.Agent(b, stacktest.AgentConfig{Mode: stack.Logged, Services: []string{"slack"}})
+	client := srv.Client()
+	m, err := client.Missions.Start(b.Context(), stack.MissionStartParams{AgentID: agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "bench"},
+		Passport: &stack.MissionPassportParams{Intent: &stack.Intent{Summary: "bench", Services: []string{"slack"}}}})
+	require.NoError(b, err)
+	return client, m
+}
+
+// One proxied write, from the client through the whole pipeline to the service and back, over the in-memory network.
+func BenchmarkProxiedCall(b *testing.B) {
+	client, m := benchStage(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := client.Proxy.Post(b.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/chat.postMessage",
+			Body: map[string]string{"channel": "#support", "text": "On it"}, PassportToken: m.Passport.Token})
+		require.NoError(b, err)
+	}
+}
+
+// The poll that a client with open Missions makes.
+func BenchmarkListActive(b *testing.B) {
+	client, _ := benchStage(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := client.Passports.ListActive(b.Context(), stack.PassportListParams{})
+		require.NoError(b, err)
+	}
+}
+
+func BenchmarkCheckpointParamsJSON(b *testing.B) {
+	p := stack.CheckpointParams{ServicesUsed: []string{"slack"}, ActionsCount: 100}
+	for range 100 {
+		p.ToolCalls = append(p.ToolCalls, stack.ToolCall{Service: "slack", Method: "POST", Target: "https://slack.com/api/chat.postMessage"})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := json.Marshal(p)
+		require.NoError(b, err)
+	}
+}
