@@ -24,12 +24,13 @@ func TestAgentRulesOnTheWire(t *testing.T) {
 		body         map[string]any
 		field        string
 	}{
-		"no name":           {"POST", "/v1/agents/register", map[string]any{}, "body.name"},
-		"a null name":       {"POST", "/v1/agents/register", map[string]any{"name": nil}, "body.name"},
-		"a number":          {"POST", "/v1/agents/register", map[string]any{"name": 7}, "body.name"},
-		"an unknown field":  {"POST", "/v1/agents/register", map[string]any{"name": "a-1", "colour": "red"}, "body.colour"},
-		"another case":      {"POST", "/v1/agents/register", map[string]any{"Name": "a-1"}, "body.Name"},
-		"a text for a bool": {"POST", "/v1/agents/register", map[string]any{"name": "a-1", "llm_redact_pii": "no"}, "body.llm_redact_pii"},
+		"no name":          {"POST", "/v1/agents/register", map[string]any{}, "body.name"},
+		"a null name":      {"POST", "/v1/agents/register", map[string]any{"name": nil}, "body.name"},
+		"a number":         {"POST", "/v1/agents/register", map[string]any{"name": 7}, "body.name"},
+		"an unknown field": {"POST", "/v1/agents/register", map[string]any{"name": "a-1", "colour": "red"}, "body.colour"},
+		"another case":     {"POST", "/v1/agents/register", map[string]any{"Name": "a-1"}, "body.Name"},
+		"a text for a bool": {"POST", "/v1/agents/register", map[string]any{"name": "a-1", "llm_redact_pii": "no"},
+			"body.llm_redact_pii"},
 		"an icon that is none": {"POST", "/v1/agents/register", map[string]any{"name": "a-1", "icon_url": "icon.png"},
 			"body.icon_url"},
 		"no status":        {"PATCH", at, map[string]any{"status": ""}, "body.status"},
@@ -77,7 +78,8 @@ func TestAgentUpdateEveryField(t *testing.T) {
 		want.LLMInjectSystemPrompt, want.LLMRedactPII, want.UpdatedAt = false, false, want.CreatedAt.Add(time.Hour)
 		assert.Equal(t, want, *changed)
 		*p.Description, *p.IconURL = "", ""
-		changed, err = s.client.Agents.Update(t.Context(), s.agent.ID, stack.AgentUpdateParams{Description: p.Description, IconURL: p.IconURL})
+		changed, err = s.client.Agents.Update(t.Context(), s.agent.ID,
+			stack.AgentUpdateParams{Description: p.Description, IconURL: p.IconURL})
 		require.NoError(t, err)
 		assert.Empty(t, changed.Description+changed.IconURL, "both may be taken away")
 	})
@@ -94,7 +96,8 @@ func TestSuspendedAgentIsRefusedEverywhere(t *testing.T) {
 	_, err = s.client.Agents.Suspend(t.Context(), s.agent.ID)
 	require.NoError(t, err)
 	delegate := func(parent *stack.Passport, childID string) error {
-		return failure(s.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: parent.Token, ChildAgentID: childID}))
+		return failure(s.client.Passports.Delegate(t.Context(),
+			stack.PassportDelegateParams{ParentToken: parent.Token, ChildAgentID: childID}))
 	}
 	for name, err := range map[string]error{
 		"issue": failure(s.client.Passports.Issue(t.Context(), s.issueParams(mission))),
@@ -185,14 +188,16 @@ func TestEscalationBlocksTheAgent(t *testing.T) {
 		"a blocked checkout": {stack.Logged, notify, block, checkout(stack.CheckpointParams{ServicesUsed: []string{"github"}, ActionsCount: 1}),
 			"undeclared_service_fire:github"},
 		"an idle checkout is an info": {stack.Logged, block, block, checkout(stack.CheckpointParams{}), ""},
-		"standard is not judged": {stack.Standard, block, block, checkout(stack.CheckpointParams{ServicesUsed: []string{"github"}, ActionsCount: 1}),
+		"standard is not judged": {stack.Standard, block, block,
+			checkout(stack.CheckpointParams{ServicesUsed: []string{"github"}, ActionsCount: 1}),
 			""},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, tc.mode)
-			_, err := s.client.Agents.Update(t.Context(), s.agent.ID, stack.AgentUpdateParams{OnWarning: &tc.warning, OnCritical: &tc.critical})
+			_, err := s.client.Agents.Update(t.Context(), s.agent.ID,
+				stack.AgentUpdateParams{OnWarning: &tc.warning, OnCritical: &tc.critical})
 			require.NoError(t, err)
 			mission := s.mission(t, time.Hour)
 			p, err := s.client.Passports.Issue(t.Context(), s.issueParams(mission))
@@ -212,7 +217,8 @@ func TestEscalationBlocksTheAgent(t *testing.T) {
 			assert.Equal(t, "passport_blocked", apiErr.Details["check"])
 			assert.Equal(t, s.agent.ID, apiErr.Details["sent"])
 			assert.Contains(t, apiErr.Message, tc.reason)
-			assert.Equal(t, strings.Replace(agentKeys, "passport_blocked", "passport_blocked passport_blocked_at passport_blocked_reason", 1),
+			assert.Equal(t, strings.Replace(agentKeys, "passport_blocked",
+				"passport_blocked passport_blocked_at passport_blocked_reason", 1),
 				keys(s.raw(t, "GET", "/v1/agents/"+s.agent.ID, nil)))
 		})
 	}

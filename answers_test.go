@@ -35,7 +35,8 @@ func TestAnswersHaveTheirKeys(t *testing.T) {
 	opened := s.raw(t, "POST", "/v1/missions", map[string]any{"intent_summary": "Test"})
 	assert.Equal(t, "claim_id expires_at mission_id", keys(opened))
 	mission := opened["mission_id"].(string)
-	issued := s.raw(t, "POST", "/v1/passports/issue", map[string]any{"agent_id": s.agent.ID, "mission_ids": []string{mission}, "intent": intent})
+	issued := s.raw(t, "POST", "/v1/passports/issue", map[string]any{"agent_id": s.agent.ID,
+		"mission_ids": []string{mission}, "intent": intent})
 	assert.Equal(t, "accountability expires_at jti token", keys(issued))
 	token, jti := issued["token"].(string), issued["jti"].(string)
 	refreshed := s.raw(t, "POST", "/v1/passports/refresh", map[string]any{"token": token, "ttl_seconds": nil})
@@ -49,12 +50,15 @@ func TestAnswersHaveTheirKeys(t *testing.T) {
 	assert.Equal(t, activeKeys, keys(active[0]))
 
 	child := s.Agent(t, stacktest.AgentConfig{})
-	delegated := s.raw(t, "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": token, "child_agent_id": child.ID, "scopes": []any{}})
+	delegated := s.raw(t, "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": token,
+		"child_agent_id": child.ID, "scopes": []any{}})
 	assert.Equal(t, "accountability expires_at jti token", keys(delegated))
 
 	report := map[string]any{"services_used": []string{"slack"}, "actions_count": 0}
-	assert.Equal(t, "checkpoint_id flags new_expires_at passport_jti", keys(s.raw(t, "POST", "/v1/passports/"+jti+"/checkpoint", report)))
-	checkout := s.raw(t, "POST", "/v1/passports/"+jti+"/checkout", map[string]any{"services_used": []string{"github"}, "actions_count": 1})
+	assert.Equal(t, "checkpoint_id flags new_expires_at passport_jti",
+		keys(s.raw(t, "POST", "/v1/passports/"+jti+"/checkpoint", report)))
+	checkout := s.raw(t, "POST", "/v1/passports/"+jti+"/checkout",
+		map[string]any{"services_used": []string{"github"}, "actions_count": 1})
 	assert.Equal(t, "checkout_id flags passport_jti review_status", keys(checkout))
 	assert.Equal(t, "message severity type", keys(checkout["flags"].([]any)[0].(map[string]any)))
 	full := s.raw(t, "GET", "/v1/passports/"+jti+"/report", nil)
@@ -63,15 +67,19 @@ func TestAnswersHaveTheirKeys(t *testing.T) {
 		keys(full["passport"].(map[string]any)))
 
 	revocation := "cascaded cascaded_count jti reason revoked_at revoked_count type"
-	assert.Equal(t, revocation, keys(s.raw(t, "POST", "/v1/passports/revoke", map[string]any{"jti": delegated["jti"], "reason": nil})))
+	assert.Equal(t, revocation, keys(s.raw(t, "POST", "/v1/passports/revoke",
+		map[string]any{"jti": delegated["jti"], "reason": nil})))
 	session := active[0]["session_id"].(string)
 	none := map[string]any{"reason": nil}
-	assert.Equal(t, "agent_id "+strings.ReplaceAll(revocation, "jti ", ""), keys(s.raw(t, "POST", "/v1/passports/revoke-agent/"+s.agent.ID, none)))
+	assert.Equal(t, "agent_id "+strings.ReplaceAll(revocation, "jti ", ""),
+		keys(s.raw(t, "POST", "/v1/passports/revoke-agent/"+s.agent.ID, none)))
 	bySession := s.raw(t, "POST", "/v1/passports/revoke-session/"+session, none)
 	assert.Equal(t, "cascaded cascaded_count reason revoked_at revoked_count session_id type", keys(bySession))
-	assert.Equal(t, "cascaded cascaded_count reason revoked_at revoked_count type", keys(s.raw(t, "POST", "/v1/passports/revoke-all", none)))
+	assert.Equal(t, "cascaded cascaded_count reason revoked_at revoked_count type",
+		keys(s.raw(t, "POST", "/v1/passports/revoke-all", none)))
 
-	started := s.raw(t, "POST", "/v1/missions/start", map[string]any{"agent_id": s.agent.ID, "mission": map[string]any{"intent_summary": "Test"},
+	started := s.raw(t, "POST", "/v1/missions/start", map[string]any{"agent_id": s.agent.ID,
+		"mission":  map[string]any{"intent_summary": "Test"},
 		"passport": map[string]any{"intent": intent}})
 	assert.Equal(t, "claim_id expires_at mission_id passport", keys(started))
 	assert.Subset(t, started["passport"], map[string]any{"accountability": "enforced"})
@@ -86,7 +94,8 @@ func TestAnswersHaveTheirKeys(t *testing.T) {
 	assert.Equal(t, record, list["items"].([]any)[0])
 	assert.Equal(t, "caps events mission_id status usage", keys(s.raw(t, "GET", at+"/replay", nil)))
 	assert.Equal(t, map[string]any{"items": []any{}}, s.raw(t, "GET", at+"/operator-reviews", nil))
-	assert.Equal(t, "claim_id completed_at mission_id terminal_state transitioned", keys(s.raw(t, "POST", at+"/complete", map[string]any{})))
+	assert.Equal(t, "claim_id completed_at mission_id terminal_state transitioned",
+		keys(s.raw(t, "POST", at+"/complete", map[string]any{})))
 	revoked := s.raw(t, "POST", "/v1/missions/"+mission+"/revoke", map[string]any{"reason": "adversarial"})
 	assert.Equal(t, "claim_id completed_at mission_id reason terminal_state transitioned", keys(revoked))
 	s.RequireNoUnknownRequests(t)

@@ -27,7 +27,8 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	warning := stack.EscalateBlock
 	_, err := c.Agents.Update(ctx, blocked.ID, stack.AgentUpdateParams{OnWarning: &warning})
 	require.NoError(t, err)
-	_, err = c.Passports.Checkpoint(ctx, startMission(t, c, blocked).Passport.JTI, stack.CheckpointParams{ServicesUsed: []string{"github"}})
+	_, err = c.Passports.Checkpoint(ctx, startMission(t, c, blocked).Passport.JTI,
+		stack.CheckpointParams{ServicesUsed: []string{"github"}})
 	require.NoError(t, err)
 	live, done := s.issue(t), s.issue(t)
 	session := s.claims(t, live.Token).STK.SessionID
@@ -42,8 +43,12 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		name, action string // the action of one of the rows that the call writes
 		call         func() error
 	}{
-		{"agents.register", "agent.register", func() error { return failure(c.Agents.Register(ctx, stack.AgentRegisterParams{Name: "new-one"})) }},
-		{"agents.update", "agent.update", func() error { return failure(c.Agents.Update(ctx, child.ID, stack.AgentUpdateParams{})) }},
+		{"agents.register", "agent.register", func() error {
+			return failure(c.Agents.Register(ctx, stack.AgentRegisterParams{Name: "new-one"}))
+		}},
+		{"agents.update", "agent.update", func() error {
+			return failure(c.Agents.Update(ctx, child.ID, stack.AgentUpdateParams{}))
+		}},
 		{"agents.suspend", "agent.update", func() error { return failure(c.Agents.Suspend(ctx, child.ID)) }},
 		{"agents.activate", "agent.update", func() error { return failure(c.Agents.Activate(ctx, child.ID)) }},
 		{"agents.unblock", "agent.unblock", func() error {
@@ -51,13 +56,18 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			require.NoError(t, s.Approve(approval))
 			return failure(c.Agents.Unblock(ctx, blocked.ID, stack.AgentUnblockParams{GovernanceApprovalID: approval}))
 		}},
-		{"missions.open", "mission.open", func() error { return failure(c.Missions.Open(ctx, stack.MissionOpenParams{IntentSummary: "x"})) }},
+		{"missions.open", "mission.open", func() error {
+			return failure(c.Missions.Open(ctx, stack.MissionOpenParams{IntentSummary: "x"}))
+		}},
 		{"missions.start", "passport.issue", func() error {
-			return failure(c.Missions.Start(ctx, stack.MissionStartParams{AgentID: s.agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"},
+			return failure(c.Missions.Start(ctx, stack.MissionStartParams{AgentID: s.agent.ID,
+				Mission:  stack.MissionOpenParams{IntentSummary: "x"},
 				Passport: &stack.MissionPassportParams{Intent: &stack.Intent{Summary: "x", Services: []string{"slack"}}}}))
 		}},
 		{"missions.renew", "passport.issue", func() error { return failure(c.Missions.Renew(ctx, renewable)) }},
-		{"missions.complete", "mission.complete", func() error { return failure(c.Missions.Complete(ctx, ended, stack.MissionCompleteParams{})) }},
+		{"missions.complete", "mission.complete", func() error {
+			return failure(c.Missions.Complete(ctx, ended, stack.MissionCompleteParams{}))
+		}},
 		{"missions.revoke", "mission.revoke", func() error {
 			return failure(c.Missions.Revoke(ctx, killed, stack.MissionRevokeParams{Reason: stack.ReasonAdversarial}))
 		}},
@@ -66,32 +76,51 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			return failure(c.Passports.Refresh(ctx, stack.PassportRefreshParams{Token: live.Token}))
 		}},
 		{"passports.delegate", "passport.delegate", func() error {
-			return failure(c.Passports.Delegate(ctx, stack.PassportDelegateParams{ParentToken: live.Token, ChildAgentID: child.ID}))
+			return failure(c.Passports.Delegate(ctx, stack.PassportDelegateParams{ParentToken: live.Token,
+				ChildAgentID: child.ID}))
 		}},
-		{"proxy.request", "credential.proxy", func() error { return failure(c.Proxy.Post(ctx, withPassport(post("#support"), live))) }},
-		{"passports.checkpoint", "passport.checkpoint", func() error { return failure(c.Passports.Checkpoint(ctx, live.JTI, stack.CheckpointParams{})) }},
-		{"passports.checkout", "passport.checkout", func() error { return failure(c.Passports.Checkout(ctx, done.JTI, stack.CheckpointParams{})) }},
+		{"proxy.request", "credential.proxy", func() error {
+			return failure(c.Proxy.Post(ctx, withPassport(post("#support"), live)))
+		}},
+		{"passports.checkpoint", "passport.checkpoint", func() error {
+			return failure(c.Passports.Checkpoint(ctx, live.JTI, stack.CheckpointParams{}))
+		}},
+		{"passports.checkout", "passport.checkout", func() error {
+			return failure(c.Passports.Checkout(ctx, done.JTI, stack.CheckpointParams{}))
+		}},
 		{"passports.revoke", "passport.revoke", func() error { return failure(c.Passports.Revoke(ctx, done.JTI, "")) }},
-		{"passports.revoke_session", "passport.revoke", func() error { return failure(c.Passports.RevokeSession(ctx, session, "")) }},
-		{"passports.revoke_agent", "passport.revoke_bulk_agent", func() error { return failure(c.Passports.RevokeAgent(ctx, s.agent.ID, "")) }},
-		{"passports.revoke_all", "passport.revoke_bulk_operator", func() error { return failure(c.Passports.RevokeAll(ctx, "")) }},
+		{"passports.revoke_session", "passport.revoke", func() error {
+			return failure(c.Passports.RevokeSession(ctx, session, ""))
+		}},
+		{"passports.revoke_agent", "passport.revoke_bulk_agent",
+			func() error { return failure(c.Passports.RevokeAgent(ctx, s.agent.ID, "")) }},
+		{"passports.revoke_all", "passport.revoke_bulk_operator",
+			func() error { return failure(c.Passports.RevokeAll(ctx, "")) }},
 		{"reviews.decide", "review.blocked", func() error {
 			return failure(c.Reviews.Decide(ctx, flagged.CheckoutID, stack.ReviewDecideParams{Decision: stack.DecisionBlocked}))
 		}},
-		{"security_events.resolve", "security_event.resolve", func() error { return failure(c.SecurityEvents.Resolve(ctx, event)) }},
+		{"security_events.resolve", "security_event.resolve",
+			func() error { return failure(c.SecurityEvents.Resolve(ctx, event)) }},
 		{"services.connect", "service.connect", func() error {
-			return failure(c.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: "slack", OAuthToken: stack.NewSecret("t"), Scopes: []string{"x"}}))
+			return failure(c.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: "slack",
+				OAuthToken: stack.NewSecret("t"), Scopes: []string{"x"}}))
 		}},
 		{"services.connect_custom", "service.connect", func() (err error) {
-			custom, err = c.Services.ConnectCustom(ctx, stack.ServiceConnectCustomParams{Name: "crm", Credential: stack.CustomCredential{Token: stack.NewSecret("t")}})
+			custom, err = c.Services.ConnectCustom(ctx, stack.ServiceConnectCustomParams{Name: "crm",
+				Credential: stack.CustomCredential{Token: stack.NewSecret("t")}})
 			return err
 		}},
 		{"services.verify", "service.verify", func() error { return failure(c.Services.Verify(ctx, custom.ID)) }},
 		{"services.grant", "grant.create", func() error {
-			return failure(c.Services.GrantAgentAccess(ctx, stack.GrantParams{AgentID: child.ID, ServiceConnectionID: slack.ID, Scopes: slack.Scopes}))
+			return failure(c.Services.GrantAgentAccess(ctx, stack.GrantParams{AgentID: child.ID,
+				ServiceConnectionID: slack.ID, Scopes: slack.Scopes}))
 		}},
-		{"credentials.get", "credential.retrieve", func() error { return failure(c.Credentials.Get(ctx, "crm", stack.CredentialParams{})) }},
-		{"services.revoke_agent_access", "grant.revoke", func() error { return failure(c.Services.RevokeAgentAccess(ctx, child.ID)) }},
+		{"credentials.get", "credential.retrieve", func() error {
+			return failure(c.Credentials.Get(ctx, "crm", stack.CredentialParams{}))
+		}},
+		{"services.revoke_agent_access", "grant.revoke", func() error {
+			return failure(c.Services.RevokeAgentAccess(ctx, child.ID))
+		}},
 		{"services.disconnect", "service.disconnect", func() error { return failure(c.Services.Disconnect(ctx, custom.ID)) }},
 		{"agents.delete", "agent.delete", func() error { return failure(c.Agents.Delete(ctx, child.ID)) }},
 	}
@@ -99,7 +128,8 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		before := len(s.Audit())
 		require.NoError(t, tc.call(), tc.name)
 		added := s.Audit()[before:]
-		assert.True(t, slices.ContainsFunc(added, func(e stack.AuditEntry) bool { return e.Action == tc.action }), "%s: %v", tc.name, added)
+		assert.True(t, slices.ContainsFunc(added, func(e stack.AuditEntry) bool { return e.Action == tc.action }), "%s: %v",
+			tc.name, added)
 		s.RequireAuditIntact(t)
 	}
 
@@ -137,11 +167,13 @@ func TestPassportsConcurrently(t *testing.T) {
 				return
 			}
 			jtis[i] = p.JTI
-			_, err = s.client.Passports.Delegate(t.Context(), stack.PassportDelegateParams{ParentToken: p.Token, ChildAgentID: child.ID})
+			_, err = s.client.Passports.Delegate(t.Context(),
+				stack.PassportDelegateParams{ParentToken: p.Token, ChildAgentID: child.ID})
 			assert.NoError(t, err)
 			for n := range 3 {
-				_, err = s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{ServicesUsed: []string{"slack"}, ActionsCount: 1,
-					ToolCalls: []stack.ToolCall{{Service: "slack", Method: "local", Target: fmt.Sprint(n)}}})
+				_, err = s.client.Passports.Checkpoint(t.Context(), p.JTI,
+					stack.CheckpointParams{ServicesUsed: []string{"slack"}, ActionsCount: 1,
+						ToolCalls: []stack.ToolCall{{Service: "slack", Method: "local", Target: fmt.Sprint(n)}}})
 				assert.NoError(t, err)
 			}
 			_, err = s.client.Passports.ListActive(t.Context(), stack.PassportListParams{AgentID: s.agent.ID})
@@ -205,7 +237,8 @@ func TestRevokeAllDuringWork(t *testing.T) {
 				return
 			}
 			for {
-				_, err := s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x"}, p))
+				_, err := s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "slack",
+					URL: "https://slack.com/x"}, p))
 				if err != nil {
 					var apiErr *stack.Error
 					assert.ErrorAs(t, err, &apiErr)

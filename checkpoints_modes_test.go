@@ -37,10 +37,13 @@ func TestCheckpointByMode(t *testing.T) {
 		p = standard.issue(t)
 		_, err = standard.client.Passports.Checkpoint(t.Context(), p.JTI, report)
 		apiErr := requireRefused(t, err, http.StatusNotFound, "CHECKPOINT_NOT_AVAILABLE")
-		assert.Equal(t, map[string]any{"check": "accountability_mode", "sent": "standard", "allowed": []any{"enforced", "logged"}}, apiErr.Details)
-		out, err := standard.client.Passports.Checkout(t.Context(), p.JTI, stack.CheckpointParams{ServicesUsed: []string{"github"}, ActionsCount: 9})
+		assert.Equal(t, map[string]any{"check": "accountability_mode", "sent": "standard",
+			"allowed": []any{"enforced", "logged"}}, apiErr.Details)
+		out, err := standard.client.Passports.Checkout(t.Context(), p.JTI,
+			stack.CheckpointParams{ServicesUsed: []string{"github"}, ActionsCount: 9})
 		require.NoError(t, err)
-		assert.Equal(t, stack.Checkout{CheckoutID: out.CheckoutID, PassportJTI: p.JTI, ReviewStatus: stack.ReviewClean, Flags: []stack.Flag{}}, *out)
+		assert.Equal(t, stack.Checkout{CheckoutID: out.CheckoutID, PassportJTI: p.JTI, ReviewStatus: stack.ReviewClean,
+			Flags: []stack.Flag{}}, *out)
 	})
 }
 
@@ -69,7 +72,8 @@ func TestCheckpointArithmetic(t *testing.T) {
 		assert.Empty(t, s.signals(), "the Mission ended; nobody was silent")
 		_, err = s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{})
 		apiErr := requireRefused(t, err, http.StatusUnauthorized, "PASSPORT_REVOKED")
-		assert.Equal(t, map[string]any{"check": "passport_state", "sent": "revoked", "allowed": "active", "revocation_reason": "Mission expired"}, apiErr.Details)
+		assert.Equal(t, map[string]any{"check": "passport_state", "sent": "revoked", "allowed": "active",
+			"revocation_reason": "Mission expired"}, apiErr.Details)
 	})
 }
 
@@ -186,7 +190,8 @@ func TestDetectorsByMode(t *testing.T) {
 						assert.Empty(t, events)
 					} else {
 						require.Len(t, events, 1)
-						assert.Equal(t, []any{signal, tc.severity, p.JTI}, []any{events[0].SignalType, events[0].Severity, events[0].PassportJTI})
+						assert.Equal(t, []any{signal, tc.severity, p.JTI},
+							[]any{events[0].SignalType, events[0].Severity, events[0].PassportJTI})
 						assert.NotEmpty(t, events[0].Message)
 					}
 					record := s.Passport(p.JTI).Passport
@@ -233,7 +238,8 @@ func TestReportStates(t *testing.T) {
 		require.NoError(t, failure(s.client.Passports.Revoke(t.Context(), revoked.JTI, "rogue")))
 		time.Sleep(2 * time.Minute)
 		require.NoError(t, failure(s.client.Passports.Checkout(t.Context(), done.JTI, stack.CheckpointParams{Summary: "late"})))
-		for jti, want := range map[string]string{active.JTI: "active", revoked.JTI: "revoked", expired.JTI: "expired", done.JTI: "checked_out"} {
+		for jti, want := range map[string]string{active.JTI: "active", revoked.JTI: "revoked", expired.JTI: "expired",
+			done.JTI: "checked_out"} {
 			r, err := s.client.Passports.Report(t.Context(), jti)
 			require.NoError(t, err)
 			assert.Equal(t, want, r.Passport.Status)

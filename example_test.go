@@ -36,10 +36,12 @@ func Example() {
 			Scopes: slack.Scopes}); err != nil {
 			return err
 		}
-		return client.Passports.RunMission(ctx, stack.MissionParams{AgentID: agent.ID, Intent: "Acknowledge tickets", Services: []string{"slack"}},
+		return client.Passports.RunMission(ctx, stack.MissionParams{AgentID: agent.ID, Intent: "Acknowledge tickets",
+			Services: []string{"slack"}},
 			func(ctx context.Context, mission *stack.Mission) error {
 				resp, err := mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: "POST",
-					URL: "https://slack.com/api/chat.postMessage", Body: map[string]any{"channel": "#support", "text": "On it"}})
+					URL:  "https://slack.com/api/chat.postMessage",
+					Body: map[string]any{"channel": "#support", "text": "On it"}})
 				if err != nil {
 					return err
 				}
@@ -63,14 +65,14 @@ func exampleAgent(ctx context.Context) (srv *stacktest.Server, client *stack.Cli
 	if err != nil {
 		log.Fatal(err)
 	}
-	srv.Upstream("slack.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	srv.Upstream("slack.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	client = srv.Client()
 	agent, err := client.Agents.Register(ctx, stack.AgentRegisterParams{Name: "triage"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	slack, err := client.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: "slack", OAuthToken: stack.NewSecret("xoxb-1"),
-		Scopes: []string{"chat:write"}})
+	slack, err := client.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: "slack",
+		OAuthToken: stack.NewSecret("xoxb-1"), Scopes: []string{"chat:write"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -97,7 +99,8 @@ func ExamplePassportsService_Mission() {
 		defer mission.Close(&err)
 		missionID, jti = mission.ID(), mission.JTI()
 
-		if _, err = mission.Proxy(mission.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/conversations.list"}); err != nil {
+		if _, err = mission.Proxy(mission.Context(), stack.ProxyRequest{Service: "slack",
+			URL: "https://slack.com/api/conversations.list"}); err != nil {
 			return err
 		}
 		return errors.New("the model made no sense")
@@ -132,12 +135,14 @@ func ExampleMission_Summary() {
 		log.Fatal(err)
 	}
 	for _, method := range []string{"GET", "POST", "POST"} {
-		_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: method, URL: "https://slack.com/api/chat.postMessage"})
+		_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: method,
+			URL: "https://slack.com/api/chat.postMessage"})
 		if err != nil {
 			log.Fatal(err)
 		}
 	}
-	_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "github", URL: "https://api.github.com/user"}) // which nobody granted
+	// Nobody granted it this one:
+	_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "github", URL: "https://api.github.com/user"})
 	mission.Close(&err)
 
 	summary := mission.Summary()
@@ -160,15 +165,18 @@ func ExamplePassportsService_Revoke() {
 	srv, client, agentID := exampleAgent(ctx)
 	defer srv.Close()
 
-	err := client.Passports.RunMission(ctx, stack.MissionParams{AgentID: agentID, Intent: "Acknowledge tickets", Services: []string{"slack"}},
+	err := client.Passports.RunMission(ctx, stack.MissionParams{AgentID: agentID, Intent: "Acknowledge tickets",
+		Services: []string{"slack"}},
 		func(ctx context.Context, mission *stack.Mission) error {
-			revocation, err := client.Passports.Revoke(ctx, mission.JTI(), "it posts nonsense") // by anybody with the operator's key
+			// Anybody with the operator's key may do this, from anywhere.
+			revocation, err := client.Passports.Revoke(ctx, mission.JTI(), "it posts nonsense")
 			if err != nil {
 				return err
 			}
 			fmt.Println("revoked:", revocation.RevokedCount, "and", revocation.CascadedCount, "delegated")
 
-			_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: "POST", URL: "https://slack.com/api/chat.postMessage"})
+			_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: "POST",
+				URL: "https://slack.com/api/chat.postMessage"})
 			fmt.Println("the next call is refused:", errors.Is(err, stack.ErrPassportRevoked))
 			fmt.Println("and the run's context has ended:", ctx.Err())
 			return err

@@ -277,8 +277,9 @@ func TestIdentityDelegation(t *testing.T) {
 	assert.Len(t, auditOf(t, client, "identity.delegate"), 1)
 	for field, scopes := range map[string][]string{
 		"body.delegated_scopes[1]": {"a", "a"}, "body.delegated_scopes[0]": {" "}, "body.delegated_scopes": make([]string, 65)} {
-		_, err := client.Identity.GrantDelegation(t.Context(), scopes)
-		assert.Equal(t, field, refusal(t, err, http.StatusBadRequest, "INVALID_REQUEST").Details["field"])
+		refused = refusal(t, failure(client.Identity.GrantDelegation(t.Context(), scopes)), http.StatusBadRequest,
+			"INVALID_REQUEST")
+		assert.Equal(t, field, refused.Details["field"])
 	}
 
 	revoked, err := client.Identity.RevokeClaim(t.Context(), basis.ID)

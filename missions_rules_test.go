@@ -38,7 +38,8 @@ func TestMissionRulesOnTheWire(t *testing.T) {
 		"a negative size":        {"POST", "/v1/missions", open("max_dropoff_bytes", -1), "body.max_dropoff_bytes"},
 		"a negative coverage":    {"POST", "/v1/missions", open("coverage_cap_cents", -1), "body.coverage_cap_cents"},
 		"a negative concurrency": {"POST", "/v1/missions", open("max_concurrent_intents", -1), "body.max_concurrent_intents"},
-		"an empty behaviour":     {"POST", "/v1/missions", open("cap_behavior", map[string]any{"max_actions": ""}), "body.cap_behavior.max_actions"},
+		"an empty behaviour": {"POST", "/v1/missions", open("cap_behavior", map[string]any{"max_actions": ""}),
+			"body.cap_behavior.max_actions"},
 		"many services":          {"POST", "/v1/missions", open("intent_services", make([]string, 65)), "body.intent_services"},
 		"a text for a number":    {"POST", "/v1/missions", open("max_actions", "5"), "body.max_actions"},
 		"an unknown field":       {"POST", "/v1/missions", open("max_fun", 1), "body.max_fun"},
@@ -46,13 +47,17 @@ func TestMissionRulesOnTheWire(t *testing.T) {
 		"access without a fleet": {"POST", "/v1/missions", open("requested_access", []any{}), "body.requested_access"},
 		"operations likewise":    {"POST", "/v1/missions", open("requested_operations", []any{}), "body.requested_operations"},
 		"limits likewise":        {"POST", "/v1/missions", open("limits", map[string]any{}), "body.limits"},
-		"a start without agent":  {"POST", "/v1/missions/start", map[string]any{"mission": open("max_actions", 1)}, "body.agent_id"},
-		"a start of nothing":     {"POST", "/v1/missions/start", map[string]any{"agent_id": s.agent.ID}, "body.mission"},
-		"a bad Mission in it": {"POST", "/v1/missions/start", map[string]any{"agent_id": s.agent.ID, "mission": open("max_actions", -1)},
+		"a start without agent": {"POST", "/v1/missions/start", map[string]any{"mission": open("max_actions", 1)},
+			"body.agent_id"},
+		"a start of nothing": {"POST", "/v1/missions/start", map[string]any{"agent_id": s.agent.ID}, "body.mission"},
+		"a bad Mission in it": {"POST", "/v1/missions/start",
+			map[string]any{"agent_id": s.agent.ID, "mission": open("max_actions", -1)},
 			"body.mission.max_actions"},
-		"another's Mission in it": {"POST", "/v1/missions/start", map[string]any{"agent_id": s.agent.ID, "mission": open("agent_id", "agt_x")},
+		"another's Mission in it": {"POST", "/v1/missions/start",
+			map[string]any{"agent_id": s.agent.ID, "mission": open("agent_id", "agt_x")},
 			"body.mission.agent_id"},
-		"a fleet's start":    {"POST", "/v1/missions/start", map[string]any{"fleet_policy_id": "flp_x", "idempotency_key": "once"}, "body.fleet_policy_id"},
+		"a fleet's start": {"POST", "/v1/missions/start",
+			map[string]any{"fleet_policy_id": "flp_x", "idempotency_key": "once"}, "body.fleet_policy_id"},
 		"a renewal of what":  {"POST", "/v1/missions/" + id + "/renew", map[string]any{"ttl_seconds": 60}, "body"},
 		"an output as text":  {"POST", "/v1/missions/" + id + "/complete", map[string]any{"output": "done"}, "body.output"},
 		"no reason":          {"POST", "/v1/missions/" + id + "/revoke", map[string]any{"notes": "x"}, "body.reason"},
@@ -72,7 +77,8 @@ func TestMissionRulesOnTheWire(t *testing.T) {
 			if tc.body != nil {
 				body = tc.body
 			}
-			apiErr := requireRefused(t, s.client.Do(t.Context(), tc.method, tc.path, body, nil), http.StatusBadRequest, "INVALID_REQUEST")
+			apiErr := requireRefused(t, s.client.Do(t.Context(), tc.method, tc.path, body, nil), http.StatusBadRequest,
+				"INVALID_REQUEST")
 			assert.Equal(t, tc.field, apiErr.Details["field"])
 			assert.Contains(t, apiErr.Details, "allowed")
 		})
@@ -87,8 +93,9 @@ func TestMissionRulesOnTheWire(t *testing.T) {
 func TestMissionKeepsWhatItDeclared(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, stack.Logged)
-	opened, err := s.client.Missions.Open(t.Context(), stack.MissionOpenParams{IntentSummary: "x", ExpectedCounterparties: []string{"acme"},
-		BaselineProfile: map[string]any{"a": 1.0}, ExpectedOutputShape: map[string]any{"b": "c"}, ParentPassportServices: []string{"slack"}})
+	opened, err := s.client.Missions.Open(t.Context(), stack.MissionOpenParams{IntentSummary: "x",
+		ExpectedCounterparties: []string{"acme"},
+		BaselineProfile:        map[string]any{"a": 1.0}, ExpectedOutputShape: map[string]any{"b": "c"}, ParentPassportServices: []string{"slack"}})
 	require.NoError(t, err)
 	record, err := s.client.Missions.Get(t.Context(), opened.MissionID)
 	require.NoError(t, err)
@@ -112,9 +119,11 @@ func TestMissionTakesItsPassportsWithIt(t *testing.T) {
 			require.NoError(t, failure(s.client.Missions.Complete(t.Context(), id, stack.MissionCompleteParams{})))
 		}, "Mission completed", "mission.complete", "completed_successful"},
 		"revoked": {func(t *testing.T, s *stage, id string) {
-			require.NoError(t, failure(s.client.Missions.Revoke(t.Context(), id, stack.MissionRevokeParams{Reason: stack.ReasonOperatorClean})))
+			require.NoError(t, failure(s.client.Missions.Revoke(t.Context(), id,
+				stack.MissionRevokeParams{Reason: stack.ReasonOperatorClean})))
 		}, "Mission revoked", "mission.revoke", "revoked"},
-		"expired": {func(*testing.T, *stage, string) { time.Sleep(14 * time.Minute) }, "Mission expired", "mission.expire", "expired"},
+		"expired": {func(*testing.T, *stage, string) { time.Sleep(14 * time.Minute) }, "Mission expired", "mission.expire",
+			"expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -148,7 +157,8 @@ func TestMissionTakesItsPassportsWithIt(t *testing.T) {
 				}
 				assert.Equal(t, tc.reason, s.RequireRevoked(t, root.JTI))
 				assert.Equal(t, 1, s.countRows(tc.action))
-				again, err := s.client.Missions.Complete(t.Context(), id, stack.MissionCompleteParams{Output: map[string]any{"too": "late"}})
+				again, err := s.client.Missions.Complete(t.Context(), id,
+					stack.MissionCompleteParams{Output: map[string]any{"too": "late"}})
 				require.NoError(t, err)
 				assert.Equal(t, tc.state, again.TerminalState)
 				assert.False(t, again.Transitioned)
@@ -178,7 +188,8 @@ func TestStartThatFails(t *testing.T) {
 		"a weaker mode": {&stack.MissionPassportParams{Intent: intent, AccountabilityMode: stack.Logged}, "INVALID_REQUEST"},
 		"a claim":       {&stack.MissionPassportParams{Intent: intent, IdentityClaimIDs: []string{"clm_x"}}, "NOT_FOUND"},
 	} {
-		_, err := s.client.Missions.Start(t.Context(), stack.MissionStartParams{AgentID: s.agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"},
+		_, err := s.client.Missions.Start(t.Context(), stack.MissionStartParams{AgentID: s.agent.ID,
+			Mission:  stack.MissionOpenParams{IntentSummary: "x"},
 			Passport: tc.passport})
 		var apiErr *stack.Error
 		require.ErrorAs(t, err, &apiErr, name)
@@ -186,12 +197,15 @@ func TestStartThatFails(t *testing.T) {
 		page, err := s.client.Missions.List(t.Context(), stack.MissionListParams{Limit: 1})
 		require.NoError(t, err)
 		m := page.Items[0]
-		assert.Equal(t, []any{stack.MissionRevoked, "operator_initiated_clean", "the passport could not be issued"}, []any{m.Status, m.EndReason, m.EndNotes}, name)
+		assert.Equal(t, []any{stack.MissionRevoked, "operator_initiated_clean", "the passport could not be issued"},
+			[]any{m.Status, m.EndReason, m.EndNotes}, name)
 		assert.Empty(t, m.Passports)
 	}
 	assert.Empty(t, s.OpenMissions())
-	requireParam(t, failure(s.client.Missions.Start(t.Context(), stack.MissionStartParams{AgentID: s.agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"},
-		Passport: &stack.MissionPassportParams{Intent: &stack.Intent{Summary: "x", Services: []string{"slack"}, EstimatedDuration: 1500 * time.Millisecond}}})),
+	requireParam(t, failure(s.client.Missions.Start(t.Context(),
+		stack.MissionStartParams{AgentID: s.agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"},
+			Passport: &stack.MissionPassportParams{Intent: &stack.Intent{Summary: "x", Services: []string{"slack"},
+				EstimatedDuration: 1500 * time.Millisecond}}})),
 		"intent.estimated_duration_seconds")
 }
 
@@ -213,7 +227,8 @@ func TestRenewalGoesByTheGrant(t *testing.T) {
 	require.NoError(t, err)
 	was, is := s.claims(t, first.Token).STK, s.claims(t, renewed.Passport.Token).STK
 	assert.Equal(t, was.Services, is.Services)
-	assert.Equal(t, []any{s.agent.ID, 0, was.IntentSummary, was.IntentServices}, []any{is.AgentID, is.DelegationDepth, is.IntentSummary, is.IntentServices},
+	assert.Equal(t, []any{s.agent.ID, 0, was.IntentSummary, was.IntentServices},
+		[]any{is.AgentID, is.DelegationDepth, is.IntentSummary, is.IntentServices},
 		"the root's, not its delegate's")
 	assert.NotEqual(t, was.SessionID, is.SessionID)
 
@@ -224,7 +239,8 @@ func TestRenewalGoesByTheGrant(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, stack.Enforced, renewed.Passport.Accountability, "the agent is held to account more closely since")
 
-	_, err = s.client.Services.GrantAgentAccess(t.Context(), stack.GrantParams{AgentID: s.agent.ID, ServiceConnectionID: slack.ID, Scopes: slack.Scopes[1:2]})
+	_, err = s.client.Services.GrantAgentAccess(t.Context(),
+		stack.GrantParams{AgentID: s.agent.ID, ServiceConnectionID: slack.ID, Scopes: slack.Scopes[1:2]})
 	require.NoError(t, err)
 	mustRefuse(t, failure(s.client.Missions.Renew(t.Context(), id)), http.StatusBadRequest, "SCOPE_ESCALATION")
 }
@@ -297,7 +313,8 @@ func TestReviewsOfADashboard(t *testing.T) {
 		if strings.HasSuffix(r.URL.Path, "/download") {
 			body = "\xd2\x84cose"
 		}
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)),
+			Request: r}, nil
 	})}))
 	reviews, err := client.Missions.ListOperatorReviews(t.Context(), "ms_1")
 	require.NoError(t, err)

@@ -18,7 +18,7 @@ func newWideStage(t *testing.T, mode stack.Accountability) *stage {
 	t.Helper()
 	srv := stacktest.New(t)
 	for _, host := range []string{"slack.com", "api.github.com"} {
-		srv.Upstream(host, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+		srv.Upstream(host, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	}
 	agent := srv.Agent(t, stacktest.AgentConfig{Mode: mode, Services: []string{"slack", "github"},
 		Constraints:   []stack.Constraint{{Path: "method", Op: stack.OpIn, Value: []any{"GET", "POST"}}},
@@ -64,12 +64,16 @@ func TestDelegationNarrows(t *testing.T) {
 			p.Scopes = []stack.PassportScope{scope}
 		}
 	}
-	child, err := s.delegate(t, root, with(func(p *stack.PassportScope) { p.Constraints, p.AllowDataFrom = []stack.Constraint{added}, []string{} }))
+	child, err := s.delegate(t, root, with(func(p *stack.PassportScope) {
+		p.Constraints,
+			p.AllowDataFrom = []stack.Constraint{added}, []string{}
+	}))
 	require.NoError(t, err)
 	got := s.claims(t, child.Token).STK.Services
 	require.Len(t, got, 1)
 	assert.Equal(t, slack.Scopes[:1], got[0].Scopes)
-	assert.Equal(t, []stack.Constraint{{Path: "method", Op: stack.OpIn, Value: []any{"GET", "POST"}}, added}, got[0].Constraints)
+	assert.Equal(t, []stack.Constraint{{Path: "method", Op: stack.OpIn, Value: []any{"GET", "POST"}}, added},
+		got[0].Constraints)
 	assert.Equal(t, []string{}, got[0].AllowDataFrom)
 
 	for name, tc := range map[string]struct {
@@ -78,15 +82,22 @@ func TestDelegationNarrows(t *testing.T) {
 		code   string
 		field  string
 	}{
-		"a connection that the parent has not": {root, func(p *stack.PassportScope) { p.ServiceConnectionID = "scon_x" }, "SCOPE_ESCALATION",
+		"a connection that the parent has not": {root, func(p *stack.PassportScope) { p.ServiceConnectionID = "scon_x" },
+			"SCOPE_ESCALATION",
 			"body.scopes[0].service_connection_id"},
-		"a scope that the parent has not": {root, func(p *stack.PassportScope) { p.Scopes = []string{"admin"} }, "SCOPE_ESCALATION", "body.scopes[0].scopes"},
-		"a scope that only the root has": {child, func(p *stack.PassportScope) { p.Scopes = slack.Scopes[1:2] }, "SCOPE_ESCALATION",
+		"a scope that the parent has not": {root, func(p *stack.PassportScope) { p.Scopes = []string{"admin"} },
+			"SCOPE_ESCALATION", "body.scopes[0].scopes"},
+		"a scope that only the root has": {child, func(p *stack.PassportScope) { p.Scopes = slack.Scopes[1:2] },
+			"SCOPE_ESCALATION",
 			"body.scopes[0].scopes"},
-		"data from elsewhere":      {root, func(p *stack.PassportScope) { p.AllowDataFrom = []string{"gmail"} }, "SCOPE_ESCALATION", "body.scopes[0].allow_data_from"},
-		"data that the parent has": {child, func(p *stack.PassportScope) { p.AllowDataFrom = []string{"crm"} }, "SCOPE_ESCALATION", "body.scopes[0].allow_data_from"},
-		"data from everywhere":     {root, func(p *stack.PassportScope) { p.AllowDataFrom = []string{"*"} }, "INVALID_REQUEST", "body.scopes[0].allow_data_from"},
-		"no scope":                 {root, func(p *stack.PassportScope) { p.Scopes = []string{} }, "INVALID_REQUEST", "body.scopes[0].scopes"},
+		"data from elsewhere": {root, func(p *stack.PassportScope) { p.AllowDataFrom = []string{"gmail"} },
+			"SCOPE_ESCALATION", "body.scopes[0].allow_data_from"},
+		"data that the parent has": {child, func(p *stack.PassportScope) { p.AllowDataFrom = []string{"crm"} },
+			"SCOPE_ESCALATION", "body.scopes[0].allow_data_from"},
+		"data from everywhere": {root, func(p *stack.PassportScope) { p.AllowDataFrom = []string{"*"} },
+			"INVALID_REQUEST", "body.scopes[0].allow_data_from"},
+		"no scope": {root, func(p *stack.PassportScope) { p.Scopes = []string{} }, "INVALID_REQUEST",
+			"body.scopes[0].scopes"},
 	} {
 		before := len(s.SecurityEvents())
 		apiErr := requireRefused(t, failure(s.delegate(t, tc.parent, with(tc.change))), http.StatusBadRequest, tc.code)
@@ -99,7 +110,8 @@ func TestDelegationNarrows(t *testing.T) {
 			continue
 		}
 		require.Len(t, events, 1, name)
-		assert.Equal(t, []any{"delegation_violation", stack.SeverityWarning, tc.parent.JTI}, []any{events[0].SignalType, events[0].Severity, events[0].PassportJTI})
+		assert.Equal(t, []any{"delegation_violation", stack.SeverityWarning, tc.parent.JTI},
+			[]any{events[0].SignalType, events[0].Severity, events[0].PassportJTI})
 		assert.Equal(t, "SCOPE_ESCALATION", events[0].Metadata["code"])
 	}
 }
@@ -123,9 +135,11 @@ func TestDelegationGoesNoFurtherThanTheIntent(t *testing.T) {
 	child, err := s.delegate(t, root)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"slack"}, s.claims(t, child.Token).STK.IntentServices)
-	_, err = s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x"}, child))
+	_, err = s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x"},
+		child))
 	require.NoError(t, err)
-	_, err = s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "github", URL: "https://api.github.com/x"}, child))
+	_, err = s.client.Proxy.Get(t.Context(), withPassport(stack.ProxyRequest{Service: "github",
+		URL: "https://api.github.com/x"}, child))
 	mustRefuse(t, err, http.StatusForbidden, "FORBIDDEN")
 }
 
@@ -176,10 +190,12 @@ func TestDelegationEndsWithItsParentAtTheLatest(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, time.Minute, short.ExpiresAt.Sub(began))
 		assert.Equal(t, time.Hour, s.claims(t, short.Token).STK.CheckpointInterval, "the parent's interval")
-		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": root.Token.Reveal(),
-			"child_agent_id": s.agent.ID, "scopes": []any{}, "ttl_seconds": 59}, nil), http.StatusBadRequest, "INVALID_REQUEST")
-		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate", map[string]any{"parent_passport_token": root.Token.Reveal(),
-			"child_agent_id": s.agent.ID}, nil), http.StatusBadRequest, "INVALID_REQUEST")
+		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate",
+			map[string]any{"parent_passport_token": root.Token.Reveal(),
+				"child_agent_id": s.agent.ID, "scopes": []any{}, "ttl_seconds": 59}, nil), http.StatusBadRequest, "INVALID_REQUEST")
+		mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/delegate",
+			map[string]any{"parent_passport_token": root.Token.Reveal(),
+				"child_agent_id": s.agent.ID}, nil), http.StatusBadRequest, "INVALID_REQUEST")
 	})
 }
 
@@ -197,7 +213,8 @@ func TestDelegationFromADeadParent(t *testing.T) {
 		"checked out": {func(t *testing.T, s *stage, p *stack.Passport) {
 			require.NoError(t, failure(s.client.Passports.Checkout(t.Context(), p.JTI, stack.CheckpointParams{})))
 		}, "PASSPORT_REVOKED", "post_checkout_access"},
-		"expired": {func(*testing.T, *stage, *stack.Passport) { time.Sleep(15 * time.Minute) }, "PASSPORT_EXPIRED", "expired_passport_use"},
+		"expired": {func(*testing.T, *stage, *stack.Passport) { time.Sleep(15 * time.Minute) }, "PASSPORT_EXPIRED",
+			"expired_passport_use"},
 		"of an ended Mission": {func(t *testing.T, s *stage, p *stack.Passport) {
 			id := s.claims(t, p.Token).STK.MissionIDs[0]
 			require.NoError(t, failure(s.client.Missions.Complete(t.Context(), id, stack.MissionCompleteParams{})))

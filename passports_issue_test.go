@@ -37,25 +37,34 @@ func TestIssueRulesOnTheWire(t *testing.T) {
 		field   string
 		allowed any
 	}{
-		"ttl too short":      {map[string]any{"ttl_seconds": 59}, "body.ttl_seconds", "60 to 3600 seconds"},
-		"ttl too long":       {map[string]any{"ttl_seconds": 3601}, "body.ttl_seconds", "60 to 3600 seconds"},
-		"ttl negative":       {map[string]any{"ttl_seconds": -900}, "body.ttl_seconds", "60 to 3600 seconds"},
-		"ttl with a part":    {map[string]any{"ttl_seconds": 90.5}, "body.ttl_seconds", "a whole number of seconds"},
-		"ttl as text":        {map[string]any{"ttl_seconds": "900"}, "body.ttl_seconds", "a whole number of seconds"},
-		"interval too short": {map[string]any{"checkpoint_interval_seconds": 59}, "body.checkpoint_interval_seconds", "60 to 3600 seconds"},
-		"interval too long":  {map[string]any{"checkpoint_interval_seconds": 3601}, "body.checkpoint_interval_seconds", "60 to 3600 seconds"},
-		"estimate negative": {map[string]any{"intent": map[string]any{"summary": "x", "services": []string{"slack"}, "estimated_duration_seconds": -1}},
+		"ttl too short":   {map[string]any{"ttl_seconds": 59}, "body.ttl_seconds", "60 to 3600 seconds"},
+		"ttl too long":    {map[string]any{"ttl_seconds": 3601}, "body.ttl_seconds", "60 to 3600 seconds"},
+		"ttl negative":    {map[string]any{"ttl_seconds": -900}, "body.ttl_seconds", "60 to 3600 seconds"},
+		"ttl with a part": {map[string]any{"ttl_seconds": 90.5}, "body.ttl_seconds", "a whole number of seconds"},
+		"ttl as text":     {map[string]any{"ttl_seconds": "900"}, "body.ttl_seconds", "a whole number of seconds"},
+		"interval too short": {map[string]any{"checkpoint_interval_seconds": 59}, "body.checkpoint_interval_seconds",
+			"60 to 3600 seconds"},
+		"interval too long": {map[string]any{"checkpoint_interval_seconds": 3601}, "body.checkpoint_interval_seconds",
+			"60 to 3600 seconds"},
+		"estimate negative": {map[string]any{"intent": map[string]any{"summary": "x", "services": []string{"slack"},
+			"estimated_duration_seconds": -1}},
 			"body.intent.estimated_duration_seconds", "0 to 86400 seconds"},
-		"an empty service": {map[string]any{"intent": map[string]any{"summary": "x", "services": []string{""}}}, "body.intent.services[0]", "a non-empty string"},
+		"an empty service": {map[string]any{"intent": map[string]any{"summary": "x", "services": []string{""}}},
+			"body.intent.services[0]", "a non-empty string"},
 		"services missing": {map[string]any{"intent": map[string]any{"summary": "x"}}, "body.intent.services", "an array"},
-		"an unknown mode":  {map[string]any{"accountability_mode": "strict"}, "body.accountability_mode", "one of enforced, logged, standard"},
+		"an unknown mode": {map[string]any{"accountability_mode": "strict"}, "body.accountability_mode",
+			"one of enforced, logged, standard"},
 		"an unknown field": {map[string]any{"expires_in_seconds": 60}, "body.expires_in_seconds", nil},
 		"two lists":        {map[string]any{"scopes": scope(nil), "services": scope(nil)}, "body.services", "given alone"},
-		"a connection twice": {map[string]any{"scopes": append(scope(nil), scope(nil)...)}, "body.scopes[1].service_connection_id",
+		"a connection twice": {map[string]any{"scopes": append(scope(nil), scope(nil)...)},
+			"body.scopes[1].service_connection_id",
 			"named once"},
-		"a scope twice":        {map[string]any{"scopes": scope(map[string]any{"scopes": []string{"chat:write", "chat:write"}})}, "body.scopes[0].scopes[1]", "named once"},
-		"too many constraints": {map[string]any{"scopes": scope(map[string]any{"constraints": constraints})}, "body.scopes[0].constraints", "valid constraints"},
-		"an empty source":      {map[string]any{"scopes": scope(map[string]any{"allow_data_from": []string{" "}})}, "body.scopes[0].allow_data_from[0]", "a non-empty string"},
+		"a scope twice": {map[string]any{"scopes": scope(map[string]any{"scopes": []string{"chat:write",
+			"chat:write"}})}, "body.scopes[0].scopes[1]", "named once"},
+		"too many constraints": {map[string]any{"scopes": scope(map[string]any{"constraints": constraints})},
+			"body.scopes[0].constraints", "valid constraints"},
+		"an empty source": {map[string]any{"scopes": scope(map[string]any{"allow_data_from": []string{" "}})},
+			"body.scopes[0].allow_data_from[0]", "a non-empty string"},
 	}
 	before := s.countRows("passport.issue")
 	for name, tc := range tests {
@@ -76,7 +85,8 @@ func TestIssueRulesOnTheWire(t *testing.T) {
 	}
 	t.Cleanup(func() { assert.Equal(t, before, s.countRows("passport.issue")) })
 	for _, ids := range []any{[]string{}, []string{mission, mission}, nil} {
-		err := s.client.Do(t.Context(), "POST", "/v1/passports/issue", map[string]any{"agent_id": s.agent.ID, "mission_ids": ids}, nil)
+		err := s.client.Do(t.Context(), "POST", "/v1/passports/issue",
+			map[string]any{"agent_id": s.agent.ID, "mission_ids": ids}, nil)
 		apiErr := requireRefused(t, err, http.StatusForbidden, "FORBIDDEN")
 		assert.Contains(t, apiErr.Message, "bound to exactly one Mission")
 		assert.Equal(t, "mission_ids", apiErr.Details["check"])
@@ -89,8 +99,10 @@ func TestIntentIsDemandedByMode(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, mode)
-			for name, intent := range map[string]*stack.Intent{"none": nil, "no services": {Summary: "x"}, "no summary": {Services: []string{"slack"}}} {
-				_, err := s.client.Passports.Issue(t.Context(), s.issueParams(s.mission(t, time.Hour), func(p *stack.PassportIssueParams) { p.Intent = intent }))
+			for name, intent := range map[string]*stack.Intent{"none": nil, "no services": {Summary: "x"},
+				"no summary": {Services: []string{"slack"}}} {
+				_, err := s.client.Passports.Issue(t.Context(),
+					s.issueParams(s.mission(t, time.Hour), func(p *stack.PassportIssueParams) { p.Intent = intent }))
 				if !demanded {
 					require.NoError(t, err, name)
 					continue
@@ -111,7 +123,8 @@ func TestPassportMode(t *testing.T) {
 	for agentRank, agentMode := range modes {
 		s := newStage(t, agentMode)
 		for rank, mode := range modes {
-			p, err := s.client.Passports.Issue(t.Context(), s.issueParams(s.mission(t, time.Hour), func(p *stack.PassportIssueParams) { p.AccountabilityMode = mode }))
+			p, err := s.client.Passports.Issue(t.Context(), s.issueParams(s.mission(t, time.Hour),
+				func(p *stack.PassportIssueParams) { p.AccountabilityMode = mode }))
 			if rank < agentRank {
 				apiErr := requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
 				assert.Equal(t, "body.accountability_mode", apiErr.Details["field"])
@@ -137,17 +150,20 @@ func TestScopesNarrowTheGrant(t *testing.T) {
 	slack := agent.Connections["slack"]
 	mission := s.mission(t, time.Hour)
 	issue := func(scopes ...stack.PassportScope) (*stack.Passport, error) {
-		return s.client.Passports.Issue(t.Context(), s.issueParams(mission, func(p *stack.PassportIssueParams) { p.Scopes = scopes }))
+		return s.client.Passports.Issue(t.Context(), s.issueParams(mission,
+			func(p *stack.PassportIssueParams) { p.Scopes = scopes }))
 	}
 
 	all, err := issue()
 	require.NoError(t, err)
 	services := s.claims(t, all.Token).STK.Services
 	require.Len(t, services, 2, "everything that is granted")
-	assert.Equal(t, stack.PassportService{ServiceName: "slack", ConnectionID: slack.ID, Scopes: slack.Scopes, Constraints: []stack.Constraint{standing},
+	assert.Equal(t, stack.PassportService{ServiceName: "slack", ConnectionID: slack.ID, Scopes: slack.Scopes,
+		Constraints:   []stack.Constraint{standing},
 		AllowDataFrom: []string{"github", "crm"}}, services[0])
 
-	one, err := issue(stack.PassportScope{ServiceConnectionID: slack.ID, Scopes: slack.Scopes[:1], Constraints: []stack.Constraint{added, standing},
+	one, err := issue(stack.PassportScope{ServiceConnectionID: slack.ID, Scopes: slack.Scopes[:1],
+		Constraints:   []stack.Constraint{added, standing},
 		AllowDataFrom: []string{"crm"}})
 	require.NoError(t, err)
 	assert.Equal(t, []stack.PassportService{{ServiceName: "slack", ConnectionID: slack.ID, Scopes: slack.Scopes[:1],
@@ -158,9 +174,11 @@ func TestScopesNarrowTheGrant(t *testing.T) {
 		p.Services = []stack.PassportScope{{ServiceConnectionID: slack.ID, Scopes: slack.Scopes[:1]}}
 	}))
 	require.NoError(t, err, "under the field's other name")
-	assert.Equal(t, []string{"github", "crm"}, s.claims(t, named.Token).STK.Services[0].AllowDataFrom, "left out, the grant's is inherited")
+	assert.Equal(t, []string{"github", "crm"}, s.claims(t, named.Token).STK.Services[0].AllowDataFrom,
+		"left out, the grant's is inherited")
 
-	nothing := s.raw(t, "POST", "/v1/passports/issue", map[string]any{"agent_id": agent.ID, "mission_ids": []string{mission}, "scopes": []any{},
+	nothing := s.raw(t, "POST", "/v1/passports/issue", map[string]any{"agent_id": agent.ID,
+		"mission_ids": []string{mission}, "scopes": []any{},
 		"intent": map[string]any{"summary": "x", "services": []string{"slack"}}})
 	assert.Empty(t, s.claims(t, stack.NewSecret(nothing["token"].(string))).STK.Services, "no scope is no service")
 
@@ -171,14 +189,18 @@ func TestScopesNarrowTheGrant(t *testing.T) {
 		sent    any
 		allowed any
 	}{
-		"connection": {stack.PassportScope{ServiceConnectionID: "scon_x", Scopes: []string{"a"}}, "service_connection_id", "scon_x", ids},
-		"scope":      {stack.PassportScope{ServiceConnectionID: slack.ID, Scopes: []string{"admin"}}, "scopes", "admin", toAny(t, slack.Scopes)},
-		"data flow": {stack.PassportScope{ServiceConnectionID: slack.ID, Scopes: slack.Scopes, AllowDataFrom: []string{"crm", "gmail"}},
+		"connection": {stack.PassportScope{ServiceConnectionID: "scon_x", Scopes: []string{"a"}}, "service_connection_id",
+			"scon_x", ids},
+		"scope": {stack.PassportScope{ServiceConnectionID: slack.ID, Scopes: []string{"admin"}}, "scopes", "admin",
+			toAny(t, slack.Scopes)},
+		"data flow": {stack.PassportScope{ServiceConnectionID: slack.ID, Scopes: slack.Scopes,
+			AllowDataFrom: []string{"crm", "gmail"}},
 			"allow_data_from", "gmail", []any{"github", "crm"}},
 	} {
 		apiErr := requireRefused(t, failure(issue(tc.scope)), http.StatusBadRequest, "SCOPE_ESCALATION")
 		require.ErrorIs(t, failure(issue(tc.scope)), stack.ErrScopeEscalation)
-		assert.Equal(t, map[string]any{"check": "scope", "field": "body.scopes[0]." + tc.field, "sent": tc.sent, "allowed": tc.allowed}, apiErr.Details, name)
+		assert.Equal(t, map[string]any{"check": "scope", "field": "body.scopes[0]." + tc.field, "sent": tc.sent,
+			"allowed": tc.allowed}, apiErr.Details, name)
 	}
 	assert.Empty(t, s.SecurityEvents(), "asking is no event")
 }
@@ -197,9 +219,10 @@ func TestConstraintsAddUp(t *testing.T) {
 	s := &stage{srv, srv.Client(), agent}
 	issue := func(cs []stack.Constraint) error {
 		slack := agent.Connections["slack"]
-		return failure(s.client.Passports.Issue(t.Context(), s.issueParams(s.mission(t, time.Hour), func(p *stack.PassportIssueParams) {
-			p.Scopes = []stack.PassportScope{{ServiceConnectionID: slack.ID, Scopes: slack.Scopes, Constraints: cs}}
-		})))
+		return failure(s.client.Passports.Issue(t.Context(),
+			s.issueParams(s.mission(t, time.Hour), func(p *stack.PassportIssueParams) {
+				p.Scopes = []stack.PassportScope{{ServiceConnectionID: slack.ID, Scopes: slack.Scopes, Constraints: cs}}
+			})))
 	}
 	require.NoError(t, issue(list(20, 12)))
 	require.NoError(t, issue(list(0, 32)), "those of the grant again, and twelve more")
@@ -218,7 +241,8 @@ func TestPassportThatIsTooLarge(t *testing.T) {
 		return u.Consumption.Meters["passports"].Used
 	}
 	before := used()
-	_, err := s.client.Missions.Start(t.Context(), stack.MissionStartParams{AgentID: s.agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"},
+	_, err := s.client.Missions.Start(t.Context(), stack.MissionStartParams{AgentID: s.agent.ID,
+		Mission: stack.MissionOpenParams{IntentSummary: "x"},
 		Passport: &stack.MissionPassportParams{Intent: &stack.Intent{Summary: "x", Services: []string{"slack"}},
 			Scopes: []stack.PassportScope{{ServiceConnectionID: slack.ID, Scopes: slack.Scopes,
 				Constraints: []stack.Constraint{{Path: "body.text", Op: stack.OpEq, Value: strings.Repeat("x", 20_000)}}}}}})
@@ -260,7 +284,8 @@ func TestRefreshOfAnEnforcedPassport(t *testing.T) {
 
 		cp, err := s.client.Passports.Checkpoint(t.Context(), p.JTI, stack.CheckpointParams{})
 		require.NoError(t, err)
-		assert.Equal(t, 7*time.Minute, cp.NewExpiresAt.Sub(began), "a checkpoint gives a whole interval, beyond the asked-for lifetime")
+		assert.Equal(t, 7*time.Minute, cp.NewExpiresAt.Sub(began),
+			"a checkpoint gives a whole interval, beyond the asked-for lifetime")
 		time.Sleep(5*time.Minute - time.Second)
 		again, err = refresh(0)
 		require.NoError(t, err)
@@ -288,7 +313,8 @@ func TestRefreshRulesOnTheWire(t *testing.T) {
 		"no token":      {map[string]any{}, 400, "INVALID_REQUEST", "validation"},
 		"an empty one":  {map[string]any{"token": ""}, 401, "UNAUTHORIZED", "authentication"},
 		"not a token":   {map[string]any{"token": "a.b.c"}, 401, "UNAUTHORIZED", "passport_signature"},
-		"a forged one":  {map[string]any{"token": p.Token.Reveal()[:len(p.Token.Reveal())-8] + "AAAAAAAA"}, 401, "UNAUTHORIZED", "passport_signature"},
+		"a forged one": {map[string]any{"token": p.Token.Reveal()[:len(p.Token.Reveal())-8] + "AAAAAAAA"}, 401,
+			"UNAUTHORIZED", "passport_signature"},
 	} {
 		err := s.client.Do(t.Context(), "POST", "/v1/passports/refresh", tc.body, nil)
 		apiErr := requireRefused(t, err, tc.status, tc.code)

@@ -22,9 +22,11 @@ func TestRevocationOfABranch(t *testing.T) {
 	left, right := s.chain(t, root, 3), s.chain(t, root, 1)
 	r, err := s.client.Passports.Revoke(t.Context(), left[1].JTI, "")
 	require.NoError(t, err)
-	assert.Equal(t, stack.Revocation{Type: "single", JTI: left[1].JTI, RevokedCount: 1, CascadedCount: 2, Cascaded: []string{left[2].JTI, left[3].JTI},
-		Reason: "revoked by the operator", RevokedAt: r.RevokedAt}, *r)
-	assert.Equal(t, map[string]string{left[1].JTI: "passport.revoke", left[2].JTI: "passport.revoke_cascade", left[3].JTI: "passport.revoke_cascade"},
+	assert.Equal(t, stack.Revocation{Type: "single", JTI: left[1].JTI, RevokedCount: 1, CascadedCount: 2,
+		Cascaded: []string{left[2].JTI, left[3].JTI},
+		Reason:   "revoked by the operator", RevokedAt: r.RevokedAt}, *r)
+	assert.Equal(t, map[string]string{left[1].JTI: "passport.revoke", left[2].JTI: "passport.revoke_cascade",
+		left[3].JTI: "passport.revoke_cascade"},
 		s.revocations(t))
 	for _, p := range []*stack.Passport{root, right[1]} {
 		assert.True(t, verification(t, s.client, p.Token).Valid)
@@ -33,7 +35,8 @@ func TestRevocationOfABranch(t *testing.T) {
 	before := len(s.Audit())
 	again, err := s.client.Passports.Revoke(t.Context(), left[1].JTI, "with another reason")
 	require.NoError(t, err)
-	assert.Equal(t, stack.Revocation{Type: "single", JTI: left[1].JTI, Cascaded: []string{}, Reason: "revoked by the operator", RevokedAt: r.RevokedAt}, *again)
+	assert.Equal(t, stack.Revocation{Type: "single", JTI: left[1].JTI, Cascaded: []string{},
+		Reason: "revoked by the operator", RevokedAt: r.RevokedAt}, *again)
 	assert.Len(t, s.Audit(), before, "nothing has changed")
 
 	r, err = s.client.Passports.Revoke(t.Context(), root.JTI, "all of it")
@@ -70,7 +73,8 @@ func TestRevocationRules(t *testing.T) {
 	}
 	requireParam(t, failure(s.client.Passports.RevokeAgent(t.Context(), "", "")), "agent_id")
 	requireParam(t, failure(s.client.Passports.RevokeSession(t.Context(), "", "")), "session_id")
-	mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/revoke", map[string]any{"jti": ""}, nil), 400, "INVALID_REQUEST")
+	mustRefuse(t, s.client.Do(t.Context(), "POST", "/v1/passports/revoke", map[string]any{"jti": ""}, nil), 400,
+		"INVALID_REQUEST")
 	assert.Empty(t, s.revocations(t))
 	assert.True(t, verification(t, s.client, p.Token).Valid)
 }
@@ -199,11 +203,13 @@ func TestListActiveHoldsTheLiveOnly(t *testing.T) {
 		active := list(stack.PassportListParams{})
 		require.Len(t, active, 2)
 		stk := s.claims(t, child.Token).STK
-		assert.Equal(t, stack.ActivePassport{JTI: child.JTI, AgentID: stk.AgentID, AgentName: stk.AgentName, MissionID: stk.MissionIDs[0],
+		assert.Equal(t, stack.ActivePassport{JTI: child.JTI, AgentID: stk.AgentID, AgentName: stk.AgentName,
+			MissionID: stk.MissionIDs[0],
 			SessionID: stk.SessionID, Accountability: stack.Enforced, DelegationDepth: 1, ParentPassportID: root.JTI, Services: []string{"slack"},
 			IssuedAt: s.Now().Add(-time.Minute), ExpiresAt: child.ExpiresAt}, active[1])
 		assert.Len(t, list(stack.PassportListParams{SessionID: stk.SessionID}), 2)
 		assert.Len(t, list(stack.PassportListParams{SessionID: stk.SessionID, AgentID: stk.AgentID}), 1)
-		assert.Equal(t, []stack.ActivePassport{}, list(stack.PassportListParams{SessionID: "ses_x"}), "none is an empty list, and not null")
+		assert.Equal(t, []stack.ActivePassport{}, list(stack.PassportListParams{SessionID: "ses_x"}),
+			"none is an empty list, and not null")
 	})
 }

@@ -36,7 +36,8 @@ func newStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *st
 
 // params describes a Mission of the agent.
 func (s *stage) params() stack.MissionParams {
-	return stack.MissionParams{AgentID: s.agent.ID, Intent: "Acknowledge tickets", Services: []string{"slack"}, ExpiresIn: time.Hour}
+	return stack.MissionParams{AgentID: s.agent.ID, Intent: "Acknowledge tickets", Services: []string{"slack"},
+		ExpiresIn: time.Hour}
 }
 
 // open opens a Mission as an SDK user does.
@@ -61,7 +62,8 @@ func (s *stage) mission(t *testing.T, lifetime time.Duration) string {
 
 // issueParams asks for a passport of the agent.
 func (s *stage) issueParams(missionID string, change ...func(*stack.PassportIssueParams)) stack.PassportIssueParams {
-	p := stack.PassportIssueParams{AgentID: s.agent.ID, MissionIDs: []string{missionID}, Intent: &stack.Intent{Summary: "Test", Services: []string{"slack"}}}
+	p := stack.PassportIssueParams{AgentID: s.agent.ID, MissionIDs: []string{missionID},
+		Intent: &stack.Intent{Summary: "Test", Services: []string{"slack"}}}
 	for _, c := range change {
 		c(&p)
 	}
@@ -77,7 +79,8 @@ func (s *stage) issue(t *testing.T, change ...func(*stack.PassportIssueParams)) 
 }
 
 // delegate delegates a passport, to a fresh enforced agent unless a change names one.
-func (s *stage) delegate(t *testing.T, parent *stack.Passport, change ...func(*stack.PassportDelegateParams)) (*stack.Passport, error) {
+func (s *stage) delegate(t *testing.T, parent *stack.Passport,
+	change ...func(*stack.PassportDelegateParams)) (*stack.Passport, error) {
 	t.Helper()
 	p := stack.PassportDelegateParams{ParentToken: parent.Token}
 	for _, c := range change {
@@ -156,7 +159,8 @@ func keys(m map[string]any) string { return strings.Join(slices.Sorted(maps.Keys
 
 // post is a write to Slack.
 func post(channel string) stack.ProxyRequest {
-	return stack.ProxyRequest{Service: "slack", Method: "POST", URL: "https://slack.com/api/chat.postMessage?secret=in-the-query",
+	return stack.ProxyRequest{Service: "slack", Method: "POST",
+		URL:  "https://slack.com/api/chat.postMessage?secret=in-the-query",
 		Body: map[string]any{"channel": channel, "text": "On it"}}
 }
 

@@ -273,7 +273,7 @@ func (s *Server) deposit(
 	if m != nil {
 		would := m.Usage.DropoffBytes + len(payload)
 		if limit := m.Caps.MaxDropoffBytes; limit > 0 && would > limit {
-			if err := op.crosses(now, p, m, capCrossing{"max_dropoff_bytes", would, limit}, "A deposit",
+			if err = op.crosses(now, p, m, capCrossing{"max_dropoff_bytes", would, limit}, "A deposit",
 				map[string]any{"dropoff_id": d.ID}); err != nil {
 				return err
 			}

@@ -38,10 +38,9 @@ type verificationIn struct {
 
 func (s *Server) showVerification(_ context.Context, _ *caller, in verificationIn) (out *document, err error) {
 	err = s.atVerification(in.SessionRef, func(_ *operator, v *verification, now time.Time) error {
-		if err := v.mustBeOpen(now); err != nil {
-			return err
+		if err = v.mustBeOpen(now); err == nil {
+			out, err = v.page()
 		}
-		out, err = v.page()
 		return err
 	})
 	return out, err

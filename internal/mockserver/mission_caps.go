@@ -16,8 +16,8 @@ type capCrossing struct {
 }
 
 // crosses raises a use that would cross a cap and refuses it, or lets it through where the Mission says so. The passport is
-// nil when the operator acts; use says what would cross, and the metadata more of it. (contract: decisions, Missions and
-// passports)
+// nil when the operator acts; use says what would cross, and the metadata more of it.
+// (contract: decisions, Missions and passports)
 func (op *operator) crosses(now time.Time, p *passport, m *mission, c capCrossing, use string,
 	metadata map[string]any) error {
 	finding := detect.Finding{Signal: detect.MissionCapExceeded, Severity: stack.SeverityCritical, Detail: c.cap,

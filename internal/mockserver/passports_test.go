@@ -23,7 +23,8 @@ func newStranger(t *testing.T, s *Server) (*operator, *stack.Client) {
 	s.mu.Lock()
 	s.operators[op.id], s.keys[sha256.Sum256([]byte(key))] = op, op
 	s.mu.Unlock()
-	client, err := stack.New(stack.WithAPIKey(key), stack.WithBaseURL("http://mock.test"), stack.WithHTTPClient(&http.Client{Transport: direct{s}}))
+	client, err := stack.New(stack.WithAPIKey(key), stack.WithBaseURL("http://mock.test"),
+		stack.WithHTTPClient(&http.Client{Transport: direct{s}}))
 	require.NoError(t, err)
 	return op, client
 }
@@ -67,16 +68,20 @@ func TestOperatorsDoNotMeet(t *testing.T) {
 		"missions.renew":    failure(stranger.Missions.Renew(ctx, mission)),
 		"missions.replay":   failure(stranger.Missions.Activity(ctx, mission)),
 		"missions.complete": failure(stranger.Missions.Complete(ctx, mission, stack.MissionCompleteParams{})),
-		"missions.revoke":   failure(stranger.Missions.Revoke(ctx, mission, stack.MissionRevokeParams{Reason: stack.ReasonAdversarial})),
+		"missions.revoke": failure(stranger.Missions.Revoke(ctx, mission,
+			stack.MissionRevokeParams{Reason: stack.ReasonAdversarial})),
 		"missions.reviews":  failure(stranger.Missions.ListOperatorReviews(ctx, mission)),
 		"missions.download": failure(stranger.Missions.DownloadOperatorReview(ctx, mission, "pc_x", io.Discard)),
-		"missions.open":     failure(stranger.Missions.Open(ctx, stack.MissionOpenParams{IntentSummary: "x", AgentID: agent.ID})),
-		"missions.start":    failure(stranger.Missions.Start(ctx, stack.MissionStartParams{AgentID: agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"}})),
+		"missions.open": failure(stranger.Missions.Open(ctx,
+			stack.MissionOpenParams{IntentSummary: "x", AgentID: agent.ID})),
+		"missions.start": failure(stranger.Missions.Start(ctx,
+			stack.MissionStartParams{AgentID: agent.ID, Mission: stack.MissionOpenParams{IntentSummary: "x"}})),
 		"passports.issue to the agent": failure(stranger.Passports.Issue(ctx, stack.PassportIssueParams{AgentID: agent.ID,
 			MissionIDs: []string{own.MissionID}, Intent: intent})),
 		"passports.issue in the Mission": failure(stranger.Passports.Issue(ctx, stack.PassportIssueParams{AgentID: mine.ID,
 			MissionIDs: []string{mission}, Intent: intent})),
-		"passports.delegate":       failure(stranger.Passports.Delegate(ctx, stack.PassportDelegateParams{ParentToken: own.Passport.Token, ChildAgentID: agent.ID})),
+		"passports.delegate": failure(stranger.Passports.Delegate(ctx,
+			stack.PassportDelegateParams{ParentToken: own.Passport.Token, ChildAgentID: agent.ID})),
 		"passports.checkpoint":     failure(stranger.Passports.Checkpoint(ctx, jti, stack.CheckpointParams{})),
 		"passports.checkout":       failure(stranger.Passports.Checkout(ctx, jti, stack.CheckpointParams{})),
 		"passports.report":         failure(stranger.Passports.Report(ctx, jti)),
@@ -94,13 +99,16 @@ func TestOperatorsDoNotMeet(t *testing.T) {
 		assert.Equal(t, "exists", refused.Details["check"], name)
 	}
 	for name, err := range map[string]error{
-		"refresh":  failure(stranger.Passports.Refresh(ctx, stack.PassportRefreshParams{Token: token})),
-		"delegate": failure(stranger.Passports.Delegate(ctx, stack.PassportDelegateParams{ParentToken: token, ChildAgentID: mine.ID})),
-		"proxy":    failure(stranger.Proxy.Get(ctx, stack.ProxyRequest{Service: "slack", URL: "https://slack.com/", PassportToken: token})),
+		"refresh": failure(stranger.Passports.Refresh(ctx, stack.PassportRefreshParams{Token: token})),
+		"delegate": failure(stranger.Passports.Delegate(ctx,
+			stack.PassportDelegateParams{ParentToken: token, ChildAgentID: mine.ID})),
+		"proxy": failure(stranger.Proxy.Get(ctx, stack.ProxyRequest{Service: "slack", URL: "https://slack.com/",
+			PassportToken: token})),
 	} {
 		var refused *stack.Error
 		require.ErrorAs(t, err, &refused, name)
-		assert.Equal(t, []any{http.StatusUnauthorized, "UNAUTHORIZED", "passport_record"}, []any{refused.Status, refused.Code, refused.Details["check"]}, name)
+		assert.Equal(t, []any{http.StatusUnauthorized, "UNAUTHORIZED", "passport_record"},
+			[]any{refused.Status, refused.Code, refused.Details["check"]}, name)
 	}
 	agents, err := stranger.Agents.List(ctx)
 	require.NoError(t, err)
@@ -138,7 +146,8 @@ func TestRefreshGrace(t *testing.T) {
 				require.True(t, found)
 				m.ExpiresAt = m.ExpiresAt.Add(48 * time.Hour)
 				time.Sleep(time.Until(started.Passport.ExpiresAt) + late)
-				refreshed, err := client.Passports.Refresh(t.Context(), stack.PassportRefreshParams{Token: started.Passport.Token})
+				refreshed, err := client.Passports.Refresh(t.Context(),
+					stack.PassportRefreshParams{Token: started.Passport.Token})
 				if ok {
 					require.NoError(t, err)
 					assert.Equal(t, 15*time.Minute, time.Until(refreshed.ExpiresAt))
@@ -146,7 +155,8 @@ func TestRefreshGrace(t *testing.T) {
 				}
 				var refused *stack.Error
 				require.True(t, errors.As(err, &refused))
-				assert.Equal(t, []any{http.StatusUnauthorized, "PASSPORT_EXPIRED", "refresh_grace"}, []any{refused.Status, refused.Code, refused.Details["check"]})
+				assert.Equal(t, []any{http.StatusUnauthorized, "PASSPORT_EXPIRED", "refresh_grace"},
+					[]any{refused.Status, refused.Code, refused.Details["check"]})
 				revoked, err := client.Passports.RevokeAll(t.Context(), "")
 				require.NoError(t, err)
 				assert.Zero(t, revoked.RevokedCount, "it is dead for good")

@@ -229,7 +229,7 @@ func unescape(name string) string { return strings.NewReplacer("~1", "/", "~0", 
 // that would take too long.
 func (s *Schema) Validate(data []byte) (err error) {
 	var value any
-	if err := json.Unmarshal(data, &value); err != nil {
+	if json.Unmarshal(data, &value) != nil {
 		return &Error{Reason: "is not a JSON value, or has a number beyond 64-bit floating point", Allowed: "a JSON value"}
 	}
 	value = opaque(value)
