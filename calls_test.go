@@ -229,10 +229,12 @@ func TestRevokeAllDuringWork(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, stack.Logged)
 	mission := s.mission(t, time.Hour)
-	var wg sync.WaitGroup
+	var wg, ready sync.WaitGroup
+	ready.Add(25)
 	for range 25 {
 		wg.Go(func() {
 			p, err := s.client.Passports.Issue(t.Context(), s.issueParams(mission))
+			ready.Done()
 			if !assert.NoError(t, err) {
 				return
 			}
@@ -251,13 +253,7 @@ func TestRevokeAllDuringWork(t *testing.T) {
 			}
 		})
 	}
-	for {
-		active, err := s.client.Passports.ListActive(t.Context(), stack.PassportListParams{})
-		require.NoError(t, err)
-		if len(active) == 25 {
-			break
-		}
-	}
+	ready.Wait()
 	r, err := s.client.Passports.RevokeAll(t.Context(), "stop")
 	require.NoError(t, err)
 	assert.Equal(t, 25, r.RevokedCount)

@@ -123,7 +123,7 @@ type MissionPassportParams struct {
 	CheckpointInterval  time.Duration   `json:"checkpoint_interval_seconds,omitzero"`
 	Scopes              []PassportScope `json:"scopes,omitempty"`
 	AuthorityBindingIDs []string        `json:"authority_binding_ids,omitzero"`
-	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitempty"`
+	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitzero"`
 	AccountabilityMode  Accountability  `json:"accountability_mode,omitempty"` // at least as strict as the agent's
 }
 

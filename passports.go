@@ -88,7 +88,7 @@ type PassportIssueParams struct {
 	CheckpointInterval  time.Duration   `json:"checkpoint_interval_seconds,omitzero"` // 1m to 1h; the server's default is 5m
 	Scopes              []PassportScope `json:"scopes,omitempty"`                     // default: all that is granted
 	AuthorityBindingIDs []string        `json:"authority_binding_ids,omitzero"`       // an empty list is sent
-	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitempty"`         // default: all active claims
+	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitzero"`          // default: all active claims; an empty list is none
 
 	// AccountabilityMode holds this passport to account more closely than its agent; a weaker mode is refused.
 	AccountabilityMode Accountability `json:"accountability_mode,omitempty"`

@@ -50,7 +50,7 @@ type decideReviewIn struct {
 func (s *Server) decideReview(_ context.Context, c *caller, in decideReviewIn) (*stack.Review, error) {
 	op, now, p := c.op, s.clock.now(), in.Body
 	if err := firstError(
-		oneOf("body.decision", or(p.Decision, "?"), stack.DecisionApproved, stack.DecisionBlocked),
+		chosen("body.decision", p.Decision, stack.DecisionApproved, stack.DecisionBlocked),
 		atMost("body.notes", p.Notes, maxNotes),
 	); err != nil {
 		return nil, err
