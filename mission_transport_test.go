@@ -36,7 +36,16 @@ type trackedBody struct {
 
 func (b *trackedBody) Close() error { b.closed = true; return nil }
 
-func roundTrip(t *testing.T, c *http.Client, method, target, contentType, body string) (*http.Response, string) {
+// answered is a response that was read and closed.
+type answered struct {
+	status int
+	header http.Header
+	length int64
+	url    string
+	body   string
+}
+
+func roundTrip(t *testing.T, c *http.Client, method, target, contentType, body string) answered {
 	t.Helper()
 	tracked := &trackedBody{Reader: strings.NewReader(body)}
 	req, err := http.NewRequestWithContext(t.Context(), method, target, tracked)
@@ -52,7 +61,7 @@ func roundTrip(t *testing.T, c *http.Client, method, target, contentType, body s
 	require.NoError(t, err)
 	assert.True(t, tracked.closed)
 	assert.Equal(t, "Bearer of-the-client", req.Header.Get("Authorization"), "the caller's request is not changed")
-	return resp, string(data)
+	return answered{resp.StatusCode, resp.Header, resp.ContentLength, resp.Request.URL.String(), string(data)}
 }
 
 func TestTransportBodies(t *testing.T) {
@@ -108,14 +117,14 @@ func TestTransportAnswers(t *testing.T) {
 				w.WriteHeader(tc.status)
 				_, _ = w.Write(tc.body)
 			})
-			resp, body := roundTrip(t, c, "GET", "https://slack.com/api/x", "", "")
-			assert.Equal(t, tc.status, resp.StatusCode)
-			assert.Equal(t, string(tc.body), body)
-			assert.EqualValues(t, len(tc.body), resp.ContentLength)
-			assert.Equal(t, "7", resp.Header.Get("Retry-After"))
-			assert.Contains(t, resp.Header.Get("Link"), "page=2")
-			assert.Empty(t, resp.Header.Get("X-Stack-Body-Encoding"))
-			assert.Equal(t, "https://slack.com/api/x", resp.Request.URL.String())
+			resp := roundTrip(t, c, "GET", "https://slack.com/api/x", "", "")
+			assert.Equal(t, tc.status, resp.status)
+			assert.Equal(t, string(tc.body), resp.body)
+			assert.EqualValues(t, len(tc.body), resp.length)
+			assert.Equal(t, "7", resp.header.Get("Retry-After"))
+			assert.Contains(t, resp.header.Get("Link"), "page=2")
+			assert.Empty(t, resp.header.Get("X-Stack-Body-Encoding"))
+			assert.Equal(t, "https://slack.com/api/x", resp.url)
 		})
 	}
 }
