@@ -8,6 +8,7 @@ require (
 	github.com/getstack-go/stack v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.11.1
 	github.com/tmc/langchaingo v0.1.14
+	go.uber.org/goleak v1.3.0
 )
 
 require (
