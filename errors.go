@@ -230,8 +230,8 @@ func parseError(status int, header http.Header, body []byte) *Error {
 	var top map[string]any
 	if err := json.Unmarshal(body, &top); err != nil {
 		e.Message = fallback
-		if !json.Valid(body) && len(body) > 0 {
-			e.Message = excerpt(body)
+		if text := excerpt(body); text != "" && !json.Valid(body) {
+			e.Message = text
 		}
 		return e
 	}

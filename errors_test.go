@@ -44,6 +44,7 @@ func TestErrorBodies(t *testing.T) {
 		"absent":                {`{"x":1}`, "API error: 418", "UNKNOWN", map[string]any{}},
 		"no object":             {`[1,2]`, "API error: 418", "UNKNOWN", map[string]any{}},
 		"not JSON":              {"<html>\n  <b>Bad\tgateway</b>", "<html> <b>Bad gateway</b>", "UNKNOWN", map[string]any{}},
+		"white space":           {" \n", "API error: 418", "UNKNOWN", map[string]any{}},
 		"empty":                 {"", "API error: 418", "UNKNOWN", map[string]any{}},
 	}
 	for name, tc := range tests {
