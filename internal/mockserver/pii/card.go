@@ -9,7 +9,7 @@ type issuer struct {
 	base     float64
 }
 
-// How many digits a card's number has. (ISO/IEC 7812)
+// How many digits a card's number has, by ISO/IEC 7812.
 const (
 	shortestCard = 13
 	longestCard  = 19

@@ -6,7 +6,7 @@ import (
 )
 
 // ibanRegistry holds the account part of each country's IBAN, after the four characters of country and check digits, as
-// runs of n (digits), a (letters) and c (either). (SWIFT IBAN registry)
+// runs of n (digits), a (letters) and c (either), as in the SWIFT IBAN registry.
 const ibanRegistry = `
 AD8n12c AE19n AL8n16c AT16n AZ4a20c BA16n BE12n BG4a6n8c BH4a14c BI23n BR23n1a1c BY4c4n16c CH5n12c CR18n
 CY8n16c CZ20n DE18n DJ23n DK14n DO4c20n EE16n EG25n ES20n FI14n FK2a12n FO14n FR10n11c2n GB4a14n GE2a16n

@@ -47,7 +47,7 @@ func (p *pass) domain(start int) int {
 		letters := true
 		for i < len(p.text) && i-label <= longestLabel {
 			c := p.text[i]
-			if !isAlnum(c) && c != '-' && c != letter && !(ideographs && c == ideograph) {
+			if !isAlnum(c) && c != '-' && c != letter && (!ideographs || c != ideograph) {
 				break
 			}
 			letters = letters && c != '-' && !isDigit(c)

@@ -164,7 +164,7 @@ func (f *form) matches(r *run) bool {
 			return false
 		}
 		want, is := f.separators[i], r.separators[i]
-		if want != is && !(want == '~' && (is == ' ' || is == '-')) {
+		if want != is && (want != '~' || is != ' ' && is != '-') {
 			return false
 		}
 	}

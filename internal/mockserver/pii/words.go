@@ -185,7 +185,7 @@ func hints(text []byte) []hint {
 // capital, as in phoneNumber.
 func wordEnd(text []byte, start int) int {
 	i := start + 1
-	for i < len(text) && isLetter(text[i]) && !(isLower(text[i-1]) && isUpper(text[i])) {
+	for i < len(text) && isLetter(text[i]) && (!isLower(text[i-1]) || !isUpper(text[i])) {
 		i++
 	}
 	return i
