@@ -1,7 +1,10 @@
 package stack
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Error is an answer of the API that refuses a call. Compare its kind with errors.Is and one of the sentinels below;
@@ -39,12 +43,12 @@ func (e *Error) Error() string {
 	if e.Status != 0 {
 		fmt.Fprintf(&b, "%d ", e.Status)
 	}
-	b.WriteString(e.Code)
+	b.WriteString(oneLine(e.Code, maxNameText))
 	if e.Message != "" {
-		b.WriteString(": " + e.Message)
+		b.WriteString(": " + oneLine(e.Message, maxMessageText))
 	}
 	if e.RequestID != "" {
-		fmt.Fprintf(&b, " (request %s)", e.RequestID)
+		fmt.Fprintf(&b, " (request %s)", oneLine(e.RequestID, maxNameText))
 	}
 	if e.cause != nil {
 		fmt.Fprintf(&b, ": %s", e.cause)
@@ -64,7 +68,8 @@ func (e *Error) Unwrap() error { return e.cause }
 // LogValue gives slog the fields that say where and why, without the details.
 func (e *Error) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.Int("status", e.Status), slog.String("code", e.Code), slog.String("message", e.Message),
+		slog.Int("status", e.Status), slog.String("code", oneLine(e.Code, maxNameText)),
+		slog.String("message", oneLine(e.Message, maxMessageText)),
 		slog.String("method", e.Method), slog.String("route", e.Route), slog.String("request_id", e.RequestID))
 }
 
@@ -114,7 +119,7 @@ var (
 	ErrOutcomeUnknown error = &kind{text: "outcome of the write is unknown", codes: []string{"OPERATION_OUTCOME_UNKNOWN"}}
 
 	// ErrNoCredentials is returned by [New] when it finds no credentials that may be sent to the base URL.
-	ErrNoCredentials error = &kind{text: "no credentials", codes: []string{"NO_CREDENTIALS"}}
+	ErrNoCredentials error = &kind{text: "no credentials", codes: []string{noCredentials}}
 )
 
 // ParamError is returned, before anything is sent, for an argument that the API would not take.
@@ -148,7 +153,7 @@ func between(param string, d, low, high time.Duration) error {
 type DecodeError struct {
 	Method, Route string
 	Status        int
-	Excerpt       string // the beginning of the body
+	Excerpt       string // the beginning of a body such as HTML; empty for one that begins like JSON, which may hold secrets
 	Err           error
 }
 
@@ -218,7 +223,10 @@ func asMissionEnded(e *Error) error {
 	return e
 }
 
-const unknownCode = "UNKNOWN"
+const (
+	unknownCode   = "UNKNOWN"
+	noCredentials = "NO_CREDENTIALS"
+)
 
 // parseError reads both shapes of error bodies, and survives everything else. (contract: endpoints 1.5)
 func parseError(status int, header http.Header, body []byte) *Error {
@@ -259,20 +267,43 @@ func parseError(status int, header http.Header, body []byte) *Error {
 			}
 		}
 	}
-	if e.Message == "" {
-		e.Message = fallback
-	}
+	e.Code = cmp.Or(e.Code, unknownCode)
+	e.Message = cmp.Or(e.Message, fallback)
 	return e
 }
 
-// excerpt bounds a foreign body for an error text and keeps it on one line.
-func excerpt(body []byte) string {
-	const limit = 200
-	cut := len(body) > limit
-	if cut {
-		body = body[:limit]
+// Bounds of foreign text in what the SDK prints, in bytes.
+const (
+	maxNameText    = 100
+	maxExcerpt     = 200
+	maxMessageText = 500
+)
+
+// excerpt bounds a foreign body for an error text.
+func excerpt(body []byte) string { return oneLine(string(body), maxExcerpt) }
+
+// excerptUnlessJSON is the excerpt of an answer that should have been JSON: of one that begins like it, nothing is shown,
+// since it may hold a token.
+func excerptUnlessJSON(body []byte) string {
+	if begin := bytes.TrimSpace(body); len(begin) > 0 && strings.IndexByte(`{["`, begin[0]) >= 0 {
+		return ""
 	}
-	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "\uFFFD")), " ")
+	return excerpt(body)
+}
+
+// oneLine makes foreign text fit for a log: no line breaks or other unprintable characters, and at most limit bytes of it.
+func oneLine(text string, limit int) string {
+	cut := len(text) > limit
+	if cut {
+		text = text[:limit]
+	}
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, text)
+	text = strings.Join(strings.Fields(text), " ")
 	if cut {
 		text += "…"
 	}
@@ -284,7 +315,7 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0
 	}
-	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+	if n, err := strconv.ParseUint(value, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) { // beyond: the greatest
 		return time.Duration(n) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil && at.After(now) {

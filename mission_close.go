@@ -121,7 +121,7 @@ func (m *Mission) checkout(ctx context.Context, params CheckpointParams) (*Check
 	defer m.release()
 	for attempt := 0; ; attempt++ {
 		result, err := m.client.Passports.Checkout(ctx, m.JTI(), params)
-		if err == nil || attempt >= m.client.transport.retry.RetryMax || !ambiguous(err) {
+		if err == nil || attempt >= m.client.transport.maxRetries || !ambiguous(err) {
 			return result, err
 		}
 		report, reportErr := m.client.Passports.Report(ctx, m.JTI())

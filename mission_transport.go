@@ -123,7 +123,7 @@ func httpResponse(req *http.Request, r *ProxyResponse) (*http.Response, error) {
 	}
 	body, err := plainBody(r)
 	if err != nil {
-		return nil, &DecodeError{Method: "POST", Route: "/v1/proxy", Status: 200, Excerpt: excerpt(r.Body), Err: err}
+		return nil, &DecodeError{Method: "POST", Route: "/v1/proxy", Status: 200, Excerpt: excerptUnlessJSON(r.Body), Err: err}
 	}
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", r.Status, http.StatusText(r.Status)), StatusCode: r.Status,

@@ -183,7 +183,7 @@ func (s *ProxyService) once(ctx context.Context, r ProxyRequest, body []byte) (*
 			return resp, nil
 		}
 		err = withOperation(err, r.OperationID)
-		if !ambiguous(err) || attempt >= s.client.transport.retry.RetryMax {
+		if !ambiguous(err) || attempt >= s.client.transport.maxRetries {
 			return nil, s.settled(err, r.OperationID)
 		}
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 )
@@ -10,7 +11,7 @@ import (
 // and every fmt verb, slog and the printed form of any struct around it give "[REDACTED]". JSON is the wire, so
 // encoding/json does write the text; types of this package that hold a Secret redact themselves in slog.
 //
-// The zero value is the empty secret.
+// The zero value is the empty secret. Two secrets of the same text are not equal by ==; compare what Reveal gives.
 type Secret struct {
 	text *string
 }
@@ -57,7 +58,7 @@ func (s Secret) MarshalJSON() ([]byte, error) { return marshalJSON(s.Reveal()) }
 func (s *Secret) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
-		return fmt.Errorf("a secret must be a JSON string") // the decoder's own message would quote the value
+		return errors.New("a secret must be a JSON string") // the decoder's own message would quote the value
 	}
 	*s = NewSecret(text)
 	return nil

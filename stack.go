@@ -49,7 +49,7 @@ type Option func(*config) error
 
 type config struct {
 	apiKey     Secret
-	baseURL    string
+	baseURL    *url.URL // nil leaves the choice to the environment
 	httpClient *http.Client
 	logger     *slog.Logger
 	timeout    time.Duration
@@ -65,22 +65,21 @@ func WithAPIKey(key string) Option {
 		if key == "" {
 			return &ParamError{Param: "WithAPIKey", Reason: "is empty; leave the option out to use STACK_API_KEY"}
 		}
-		if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return &ParamError{Param: "WithAPIKey", Reason: "has a space or a character outside ASCII; it must be the bare key"}
-		}
 		c.apiKey = NewSecret(key)
-		return nil
+		return checkKey("WithAPIKey", key)
 	}
 }
 
-// WithBaseURL sends every call to another server than [DefaultBaseURL], such as a mock. It wins over STACK_BASE_URL.
+// WithBaseURL sends every call to another server than [DefaultBaseURL], such as a mock. It wins over STACK_BASE_URL. The URL
+// is http or https, may have a path that goes before every route, and has no user information, query or fragment.
 func WithBaseURL(baseURL string) Option {
 	return func(c *config) error {
 		if baseURL == "" {
 			return &ParamError{Param: "WithBaseURL", Reason: "is empty; leave the option out for " + DefaultBaseURL}
 		}
-		c.baseURL = baseURL
-		return nil
+		u, err := parseBaseURL("WithBaseURL", baseURL)
+		c.baseURL = u
+		return err
 	}
 }
 
@@ -97,8 +96,8 @@ func WithHTTPClient(client *http.Client) Option {
 }
 
 // WithLogger makes the client log each attempt at debug level, and what goes wrong in the background of a Mission at
-// warning level. Logged are methods, route patterns, statuses, delays and request ids; never bodies, ids or secrets.
-// The default logs nothing.
+// warning level. Logged are methods, route patterns (for [Client.Do] its path), statuses, delays and request ids; never
+// bodies, queries, ids or secrets. The default logs nothing.
 func WithLogger(logger *slog.Logger) Option {
 	return func(c *config) error {
 		if logger == nil {
@@ -196,15 +195,20 @@ func New(opts ...Option) (*Client, error) {
 // BaseURL returns the base URL that the client calls, without a trailing slash.
 func (c *Client) BaseURL() string { return c.transport.base.String() }
 
-// Do calls an endpoint that the SDK does not know yet. path begins with a slash and may have a query; its segments must
-// already be escaped. in, if not nil, is sent as JSON; the answer is decoded into out unless that is nil. Only GET is
-// retried. Errors are those of every other call.
+// Do calls an endpoint that the SDK does not know yet. path begins with one slash and may have a query; both must already
+// be escaped, and logs and errors show the path without the query. in, if not nil, is sent as JSON; the answer is decoded
+// into out unless that is nil. GET is retried like every read, another method only when it certainly did not act. Errors
+// are those of every other call, and a [*ParamError] for a method or path that cannot be sent.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
-	rel, err := url.Parse(path)
-	if err != nil || !strings.HasPrefix(path, "/") || rel.Host != "" {
-		return &ParamError{Param: "path", Reason: fmt.Sprintf("is %q; it must begin with one slash, such as /v1/agents", excerpt([]byte(path)))}
+	method = strings.ToUpper(method)
+	if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return &ParamError{Param: "method", Reason: fmt.Sprintf("is %q; it must be a word such as GET", excerpt([]byte(method)))}
 	}
-	cl := &call{method: strings.ToUpper(method), pattern: rel.Path, raw: rel, body: in}
+	rel, err := parsePath(path)
+	if err != nil {
+		return err
+	}
+	cl := &call{method: method, pattern: rel.EscapedPath(), raw: rel, body: in}
 	ans, err := c.transport.do(ctx, cl)
 	if err != nil || out == nil {
 		return err
@@ -212,16 +216,40 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	return ans.decode(cl, out)
 }
 
-// parseBaseURL checks a base URL and strips its trailing slashes.
-func parseBaseURL(raw string) (*url.URL, error) {
+// parsePath checks a path that is given to Client.Do.
+func parsePath(path string) (*url.URL, error) {
+	rel, err := url.Parse(path)
+	bad := err != nil || !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") ||
+		strings.Contains(path, "#") || strings.ContainsFunc(path, blankOrForeign)
+	if !bad {
+		for segment := range strings.SplitSeq(rel.EscapedPath(), "/") {
+			plain, err := url.PathUnescape(segment)
+			bad = bad || err != nil || plain == "." || plain == ".."
+		}
+	}
+	if bad {
+		shown, _, _ := strings.Cut(path, "?")
+		return nil, &ParamError{Param: "path", Reason: fmt.Sprintf("is %q; it must begin with one slash, such as /v1/agents, be escaped, "+
+			"and have no fragment and no segment . or ..", excerpt([]byte(shown)))}
+	}
+	return rel, nil
+}
+
+// parseBaseURL checks a base URL and strips its trailing slashes. What it complains of is not quoted where it may be secret.
+func parseBaseURL(source, raw string) (*url.URL, error) {
+	if strings.Contains(raw, "@") {
+		return nil, &ParamError{Param: source, Reason: "has user information (an @); give the key with WithAPIKey instead"}
+	}
+	if strings.ContainsAny(raw, "?#") {
+		return nil, &ParamError{Param: source, Reason: "has a query or a fragment; it must be http(s)://host[/prefix]"}
+	}
 	u, err := url.Parse(strings.TrimRight(raw, "/"))
 	switch {
 	case err != nil:
-		return nil, &ParamError{Param: "base URL", Reason: "is not a URL: " + errors.Unwrap(err).Error()}
-	case u.User != nil:
-		return nil, &ParamError{Param: "base URL", Reason: "has user information; give the key with WithAPIKey instead"}
-	case (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "":
-		return nil, &ParamError{Param: "base URL", Reason: fmt.Sprintf("is %q; it must be http(s)://host[/prefix] without a query", u.Redacted())}
+		return nil, &ParamError{Param: source, Reason: "is not a URL: " + errors.Unwrap(err).Error()}
+	case (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
+		return nil, &ParamError{Param: source, Reason: fmt.Sprintf("is %q; it must be http(s)://host[/prefix]", excerpt([]byte(raw)))}
 	}
+	u.Host = strings.ToLower(u.Host)
 	return u, nil
 }

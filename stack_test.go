@@ -34,7 +34,7 @@ func TestOptionsAreChecked(t *testing.T) {
 	requireParam(t, err, "WithAPIKey")
 	for _, url := range []string{"ftp://x", "https://", "/v1", "https://user:pass@x", "https://x?q=1", "https://x#f", "://"} {
 		_, err := stack.New(stack.WithAPIKey("k"), stack.WithBaseURL(url))
-		requireParam(t, err, "base URL")
+		requireParam(t, err, "WithBaseURL")
 		assert.NotContains(t, err.Error(), "pass")
 	}
 }

@@ -127,46 +127,37 @@ func (a *answer) decode(cl *call, out any) error {
 		return nil
 	}
 	if err := json.Unmarshal(a.body, out); err != nil {
-		return &DecodeError{Method: cl.method, Route: cl.pattern, Status: a.status, Excerpt: excerpt(a.body), Err: err}
+		return &DecodeError{Method: cl.method, Route: cl.pattern, Status: a.status, Excerpt: excerptUnlessJSON(a.body), Err: err}
 	}
 	return nil
 }
 
 // transport is the one place where requests are built, sent, retried and read.
 type transport struct {
-	base      *url.URL
-	apiKey    Secret
-	userAgent string
-	logger    *slog.Logger
-	retry     *retryablehttp.Client
-	budget    *retryBudget
+	base       *url.URL
+	apiKey     Secret
+	userAgent  string
+	logger     *slog.Logger
+	http       *http.Client
+	maxRetries int
+	budget     *retryBudget
 }
 
 func newTransport(base *url.URL, key Secret, cfg config) *transport {
 	inner := http.Client{}
 	if cfg.httpClient != nil {
 		inner = *cfg.httpClient
-	} else {
-		inner.Transport = http.DefaultTransport.(*http.Transport).Clone()
+	} else if pool, ok := http.DefaultTransport.(*http.Transport); ok { // a program may have put its own in that place: then that
+		pool = pool.Clone()
+		pool.MaxIdleConnsPerHost = pool.MaxIdleConns // all calls go to one host
+		inner.Transport = pool
 	}
 	inner.Timeout = cfg.timeout
 	inner.CheckRedirect = refuseForeignRedirect
-	t := &transport{base: base, apiKey: key, logger: cfg.logger, budget: newRetryBudget(),
+	t := &transport{base: base, apiKey: key, logger: cfg.logger, http: &inner, maxRetries: cfg.maxRetries, budget: newRetryBudget(),
 		userAgent: fmt.Sprintf("getstack-go/%s (%s; %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)}
 	if cfg.userAgent != "" {
 		t.userAgent += " " + cfg.userAgent
-	}
-	t.retry = &retryablehttp.Client{
-		HTTPClient: &inner,
-		RetryMax:   cfg.maxRetries,
-		CheckRetry: t.checkRetry,
-		RequestLogHook: func(_ retryablehttp.Logger, req *http.Request, n int) {
-			if state, ok := req.Context().Value(attemptsKey{}).(*attempts); ok {
-				state.n, state.answered = n+1, false
-			}
-		},
-		Backoff:      backoff,
-		ErrorHandler: retryablehttp.PassthroughErrorHandler,
 	}
 	return t
 }
@@ -201,12 +192,14 @@ func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
 			return nil, &ParamError{Param: "body of " + cl.method + " " + cl.pattern, Reason: "cannot be sent as JSON: " + err.Error()}
 		}
 	}
-	state := &attempts{call: cl, max: t.retry.RetryMax}
-	req, err := retryablehttp.NewRequestWithContext(context.WithValue(ctx, attemptsKey{}, state), cl.method, target.String(), body)
+	req, err := retryablehttp.NewRequestWithContext(ctx, cl.method, target.String(), body)
 	if err != nil {
 		return nil, fmt.Errorf("stack: %s %s: %w", cl.method, cl.pattern, stripURL(err))
 	}
 	for name, values := range cl.header {
+		if strings.ContainsFunc(values[0], func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, &ParamError{Param: name, Reason: "has a character outside printable ASCII, which a header cannot carry"}
+		}
 		req.Header[name] = values
 	}
 	req.Header.Set("Content-Type", "application/json")
@@ -215,22 +208,20 @@ func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
 
 	ans := &answer{}
 	req.SetResponseHandler(func(resp *http.Response) error { return ans.read(resp) })
-	state.began = time.Now()
-	resp, err := t.retry.Do(req)
+	x := &exchange{transport: t, call: cl, began: time.Now()}
+	resp, err := x.client().Do(req)
 	if resp != nil {
 		defer resp.Body.Close() //nolint:errcheck // nothing is lost: the body is read or given up
 	}
 	if err != nil {
-		return nil, t.failure(ctx, state, err)
+		return nil, x.failure(ctx, err)
 	}
-	if ans.header == nil { // the retries ended on a status that is worth another try
-		if err := ans.read(resp); err != nil {
-			return nil, t.failure(ctx, state, err)
-		}
+	if !passing(ans.status) {
+		t.budget.refund()
 	}
 	if ans.status < 200 || ans.status >= 300 {
 		apiErr := parseError(ans.status, ans.header, ans.body)
-		apiErr.Method, apiErr.Route, apiErr.Attempts = cl.method, cl.pattern, state.n
+		apiErr.Method, apiErr.Route, apiErr.Attempts = cl.method, cl.pattern, x.n
 		if cl.missionBound {
 			return nil, asMissionEnded(apiErr)
 		}
@@ -239,14 +230,14 @@ func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
 	return ans, nil
 }
 
-// read takes the whole body, up to a bound.
+// read takes the whole body, up to a bound. Of a refusal, what arrived is enough: its status counts.
 func (a *answer) read(resp *http.Response) error {
 	limit := int64(maxAnswerBody)
 	if resp.StatusCode >= 400 {
 		limit = maxErrorBody
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
+	if err != nil && resp.StatusCode < 400 {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	if int64(len(body)) > limit {
@@ -263,33 +254,15 @@ type tooLargeError struct{ limit int64 }
 
 func (e *tooLargeError) Error() string { return fmt.Sprintf("the answer is over %d bytes", e.limit) }
 
-// unsentError marks a call that certainly never reached the server.
+// unsentError marks a call that certainly did not act: no attempt reached the server, or each was refused at the door.
 type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
-// failure names a failed exchange by method and route: the URL, with its query, stays out of the text. A context that
-// ended is told with its cause.
-func (t *transport) failure(ctx context.Context, state *attempts, err error) error {
-	inner := stripURL(err)
-	if cause := context.Cause(ctx); cause != nil {
-		if ctxErr := ctx.Err(); cause != ctxErr { //nolint:errorlint // is it the very same value
-			inner = fmt.Errorf("%w: %w", ctxErr, cause)
-		} else {
-			inner = ctxErr
-		}
-	}
-	wrapped := fmt.Errorf("stack: %s %s: %w", state.call.method, state.call.pattern, inner)
-	if neverSent(err) {
-		return &unsentError{wrapped}
-	}
-	return wrapped
-}
-
 func stripURL(err error) error {
 	var urlErr *url.Error
-	if errors.As(err, &urlErr) {
-		return urlErr.Err
+	for errors.As(err, &urlErr) {
+		err = urlErr.Err
 	}
 	return err
 }
@@ -336,21 +309,31 @@ func (c *call) url(base *url.URL) (*url.URL, error) {
 // escapeSegment leaves only unreserved characters as they are. (contract: endpoints 1.3, esc)
 func escapeSegment(id string) string { return strings.ReplaceAll(url.QueryEscape(id), "+", "%20") }
 
-// attempts is the state of one call across its attempts; it travels in the context, since retryablehttp hands nothing
-// else to its hooks.
-type attempts struct {
-	call     *call
-	n        int  // the attempt that runs, from 1
-	answered bool // it was answered with a status that is final; its body is read next
-	max      int  // retries allowed
-	wait     time.Duration
-	began    time.Time
-}
-
-type attemptsKey struct{}
-
 // A server that asks for a longer wait than this gets its answer passed on to the caller at once.
 const maxRetryWait = 30 * time.Second
+
+// exchange is one call across its attempts.
+type exchange struct {
+	*transport
+	call  *call
+	began time.Time
+	n     int           // the attempt that runs, from 1
+	wait  time.Duration // before the next one
+	final bool          // the attempt's status ends the call; its body is read next
+	acted bool          // an attempt may have reached the server and done something
+}
+
+// client makes the retry loop of this one call: its hooks get no other state than what is theirs.
+func (x *exchange) client() *retryablehttp.Client {
+	return &retryablehttp.Client{
+		HTTPClient:     x.http,
+		RetryMax:       x.maxRetries,
+		CheckRetry:     x.checkRetry,
+		RequestLogHook: func(_ retryablehttp.Logger, _ *http.Request, n int) { x.n, x.final = n+1, false },
+		Backoff:        func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return x.wait },
+		ErrorHandler:   retryablehttp.PassthroughErrorHandler,
+	}
+}
 
 // checkRetry decides whether an attempt is followed by another. The table:
 //
@@ -362,44 +345,39 @@ const maxRetryWait = 30 * time.Second
 //
 // Nothing is retried once the context is done, when the wait would pass its deadline or the cap, or when the client's
 // retry budget is spent.
-func (t *transport) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
-	state, _ := ctx.Value(attemptsKey{}).(*attempts)
-	if state.answered && err == nil { // asked again, once the body was read
-		t.budget.refund()
+func (x *exchange) checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	if x.final && err == nil { // asked again, once the body was read
 		return false, nil
 	}
-	t.logAttempt(ctx, state, resp, err)
-	if ctx.Err() != nil {
-		return false, ctx.Err()
-	}
-	safe := state.call.method == http.MethodGet || state.call.keyed
+	safe := x.call.method == http.MethodGet || x.call.keyed
 	var again bool
 	var asked time.Duration
-	switch {
-	case err != nil:
+	if err != nil {
+		x.acted = x.acted || !neverSent(err)
 		again = (safe || neverSent(err)) && retryableFailure(ctx, err)
-	case resp.StatusCode == http.StatusTooManyRequests:
-		again = true
-	default:
-		switch resp.StatusCode {
-		case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
-			http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			again = safe
-		}
-	}
-	if !again {
-		state.answered = err == nil
-		return false, nil
-	}
-	if resp != nil && err == nil {
+	} else {
+		refused := resp.StatusCode == http.StatusTooManyRequests
+		x.acted = x.acted || !refused
+		again = refused || safe && passing(resp.StatusCode)
 		asked = parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
-	state.wait = max(asked, fullJitter(state.n-1))
+	x.wait = max(asked, fullJitter(x.n-1))
 	deadline, bounded := ctx.Deadline()
-	if state.n > state.max || asked > maxRetryWait || bounded && time.Until(deadline) <= state.wait || !t.budget.take() {
-		return false, nil
+	again = again && ctx.Err() == nil && x.n <= x.maxRetries && asked <= maxRetryWait &&
+		(!bounded || time.Until(deadline) > x.wait) && x.budget.take()
+	x.final = !again && err == nil
+	x.log(ctx, resp, err, again)
+	return again, nil
+}
+
+// passing reports statuses that another attempt may not meet.
+func passing(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway,
+		http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
 	}
-	return true, nil
+	return false
 }
 
 // retryableFailure leaves out what another attempt cannot mend: refused redirects, certificates, bad schemes.
@@ -413,34 +391,46 @@ func retryableFailure(ctx context.Context, err error) bool {
 	return again
 }
 
-// backoff gives the wait that checkRetry settled on; without a response there is no way to it, and none was asked for.
-func backoff(_, _ time.Duration, n int, resp *http.Response) time.Duration {
-	if resp != nil && resp.Request != nil {
-		if state, ok := resp.Request.Context().Value(attemptsKey{}).(*attempts); ok {
-			return state.wait
-		}
-	}
-	return fullJitter(n)
-}
-
 // fullJitter doubles a quarter of a second n times, up to 8 s, and takes a random part of it.
 func fullJitter(n int) time.Duration {
 	ceiling := 250 * time.Millisecond << min(n, 5)
 	return time.Millisecond + rand.N(ceiling)
 }
 
-func (t *transport) logAttempt(ctx context.Context, state *attempts, resp *http.Response, err error) {
-	if !t.logger.Enabled(ctx, slog.LevelDebug) {
+// failure names a failed exchange by method and route: the URL, with its query, stays out of the text. A context that
+// ended is told with its cause.
+func (x *exchange) failure(ctx context.Context, err error) error {
+	inner := stripURL(err)
+	if cause := context.Cause(ctx); cause != nil {
+		if ctxErr := ctx.Err(); cause != ctxErr { //nolint:errorlint // is it the very same value
+			inner = fmt.Errorf("%w: %w", ctxErr, cause)
+		} else {
+			inner = ctxErr
+		}
+	}
+	wrapped := fmt.Errorf("stack: %s %s: %w", x.call.method, x.call.pattern, inner)
+	if !x.acted {
+		return &unsentError{wrapped}
+	}
+	return wrapped
+}
+
+// log tells of one attempt, or that the reading of its answer failed.
+func (x *exchange) log(ctx context.Context, resp *http.Response, err error, again bool) {
+	if !x.logger.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("method", state.call.method), slog.String("route", state.call.pattern),
-		slog.Int("attempt", state.n), slog.Duration("elapsed", time.Since(state.began)),
+		slog.String("method", x.call.method), slog.String("route", x.call.pattern),
+		slog.Int("attempt", x.n), slog.Duration("elapsed", time.Since(x.began)),
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error", stripURL(err).Error()))
 	} else {
 		attrs = append(attrs, slog.Int("status", resp.StatusCode), slog.String("request_id", resp.Header.Get("X-Request-Id")))
 	}
-	t.logger.LogAttrs(ctx, slog.LevelDebug, "stack call", attrs...)
+	if again {
+		attrs = append(attrs, slog.Duration("retry_in", x.wait))
+	}
+	x.logger.LogAttrs(ctx, slog.LevelDebug, "stack call", attrs...)
 }

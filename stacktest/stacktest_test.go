@@ -295,8 +295,10 @@ func TestATruncatedRefusal(t *testing.T) {
 	srv := stacktest.New(t)
 	fault := srv.Fault(stacktest.Fault{Path: "/v1/agents/{agent_id}", TruncateBytes: 10})
 	_, err := srv.Client(stack.WithMaxRetries(0)).Agents.Get(t.Context(), "agt_none")
-	require.Error(t, err)
-	require.NotErrorIs(t, err, stack.ErrNotFound, "the answer never came")
+	require.ErrorIs(t, err, stack.ErrNotFound, "of a refusal, the status is enough")
+	var apiErr *stack.Error
+	require.ErrorAs(t, err, &apiErr)
+	assert.Equal(t, "UNKNOWN", apiErr.Code, "its body never came whole")
 	assert.Zero(t, fault.Remaining())
 }
 
