@@ -205,7 +205,7 @@ func (c *Client) newMission(ctx context.Context, params MissionParams, id string
 		m.interval = firstSet(claims.STK.CheckpointInterval, defaultCheckpointInterval)
 	}
 	m.jti, m.token = passport.JTI, passport.Token
-	m.learn(passport, claims)
+	m.learn(passport, claims.IssuedAt, claims.ExpiresAt)
 	if m.interval > 0 {
 		m.life.checkpoint = m.opened.Add(m.interval - checkpointMargin)
 	}

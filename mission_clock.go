@@ -19,15 +19,15 @@ type tokenLife struct {
 }
 
 // learn takes in a token that was just issued or renewed. The Mission is locked or not shared yet.
-func (m *Mission) learn(p Passport, claims *PassportClaims) {
+func (m *Mission) learn(p Passport, issuedAt, expiresAt time.Time) {
 	now := time.Now()
-	m.life.skew = claims.IssuedAt.Sub(now)
+	m.life.skew = issuedAt.Sub(now)
 	if m.life.skew.Abs() < 2*time.Second { // iat is in whole seconds
 		m.life.skew = 0
 	}
 	m.life.confirmed = now
 	before := m.life.signed
-	m.life.signed = claims.ExpiresAt.Add(-m.life.skew)
+	m.life.signed = expiresAt.Add(-m.life.skew)
 	m.moveRecord(p.ExpiresAt)
 	grace := min(renewalGrace, m.life.signed.Sub(now)/3)
 	m.life.renewAt = m.life.signed.Add(-grace)
@@ -286,9 +286,9 @@ func (m *Mission) renew(ctx context.Context) error {
 	token := m.token
 	m.mu.Unlock()
 	passport, err := m.client.Passports.Refresh(ctx, PassportRefreshParams{Token: token, TTL: m.params.TTL})
-	var claims *PassportClaims
+	var issuedAt, expiresAt time.Time
 	if err == nil {
-		claims, err = unverifiedClaims(passport.Token)
+		issuedAt, expiresAt, err = unverifiedTimes(passport.Token)
 	}
 	if err != nil {
 		err = m.watch(err)
@@ -301,7 +301,7 @@ func (m *Mission) renew(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.token = passport.Token
-	m.learn(*passport, claims)
+	m.learn(*passport, issuedAt, expiresAt)
 	m.schedule()
 	return nil
 }

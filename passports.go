@@ -341,6 +341,15 @@ func unverifiedClaims(token Secret) (*PassportClaims, error) {
 	return &claims.PassportClaims, nil
 }
 
+// unverifiedTimes reads iat and exp of a token, without verifying it.
+func unverifiedTimes(token Secret) (issuedAt, expiresAt time.Time, err error) {
+	var claims jwt.RegisteredClaims
+	if _, _, err = jwt.NewParser().ParseUnverified(token.Reveal(), &claims); err != nil || claims.IssuedAt == nil || claims.ExpiresAt == nil {
+		return time.Time{}, time.Time{}, &ParamError{Param: "token", Reason: "is not a passport: it must be a JWT with iat and exp"}
+	}
+	return claims.IssuedAt.Time, claims.ExpiresAt.Time, nil
+}
+
 // Revocation says what a revocation did.
 type Revocation struct {
 	Type          string    `json:"type"` // single, bulk_agent, bulk_session, bulk_operator
