@@ -88,6 +88,20 @@ func (p DropoffCreateParams) MarshalJSON() ([]byte, error) {
 	}{plain(p), seconds(p.TTL)})
 }
 
+// UnmarshalJSON reads the duration in seconds.
+func (p *DropoffCreateParams) UnmarshalJSON(data []byte) error {
+	type plain DropoffCreateParams
+	w := struct {
+		*plain
+		TTL seconds `json:"ttl_seconds"`
+	}{plain: (*plain)(p)}
+	if err := json.Unmarshal(data, &w); err != nil {
+		return err
+	}
+	p.TTL = time.Duration(w.TTL)
+	return nil
+}
+
 // LogValue gives slog the parameters without the passport and the schema.
 func (p DropoffCreateParams) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("from_agent", p.FromAgentID), slog.String("to_agent", p.ToAgentID),

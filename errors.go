@@ -189,7 +189,7 @@ func (e *MissionEndedError) Error() string {
 	if e.MissionID == "" {
 		return "stack: the passport has no Mission: " + e.Err.Error()
 	}
-	return fmt.Sprintf("stack: Mission %s has ended (%s): %s", e.MissionID, e.State, e.Err.Error())
+	return fmt.Sprintf("stack: Mission %s has ended (%s): %s", oneLine(e.MissionID, maxNameText), e.State, e.Err.Error())
 }
 
 // Unwrap returns the API's answer.
@@ -280,7 +280,9 @@ const (
 )
 
 // excerpt bounds a foreign body for an error text.
-func excerpt(body []byte) string { return oneLine(string(body), maxExcerpt) }
+func excerpt(body []byte) string {
+	return oneLine(string(body[:min(len(body), maxExcerpt+1)]), maxExcerpt)
+}
 
 // excerptUnlessJSON is the excerpt of an answer that should have been JSON: of one that begins like it, nothing is shown,
 // since it may hold a token.
@@ -304,7 +306,7 @@ func oneLine(text string, limit int) string {
 		return ' '
 	}, text)
 	text = strings.Join(strings.Fields(text), " ")
-	if cut {
+	if cut && text != "" {
 		text += "…"
 	}
 	return text

@@ -1,7 +1,9 @@
 package stack
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"time"
 )
@@ -170,6 +172,15 @@ func (c CustomCredential) MarshalJSON() ([]byte, error) {
 		return marshalJSON(c.Fields)
 	}
 	return marshalJSON(c.Token)
+}
+
+// UnmarshalJSON reads either form, so that stored parameters can be read back.
+func (c *CustomCredential) UnmarshalJSON(data []byte) error {
+	*c = CustomCredential{}
+	if bytes.HasPrefix(data, []byte("{")) {
+		return json.Unmarshal(data, &c.Fields)
+	}
+	return json.Unmarshal(data, &c.Token)
 }
 
 // LogValue gives slog a placeholder.

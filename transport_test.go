@@ -2,18 +2,19 @@ package stack_test
 
 import (
 	"bytes"
-	"context"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -119,16 +120,140 @@ func TestRequestForm(t *testing.T) {
 	assert.Equal(t, "gov_1", s.requests[1].Header.Get("X-Governance-Approval"))
 }
 
+// The same over TCP, where the bytes are what counts.
+func TestRequestFormOverTCP(t *testing.T) {
+	t.Parallel()
+	type seen struct {
+		method, uri, body string
+		length            int64
+		encoding          []string
+		header            http.Header
+	}
+	var got []seen
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		got = append(got, seen{r.Method, r.RequestURI, string(body), r.ContentLength, r.TransferEncoding, r.Header})
+		w.Header().Set("Content-Encoding", "gzip")
+		zip := gzip.NewWriter(w)
+		_, err = zip.Write([]byte(`{"id":"agt_1","deleted":true}`))
+		assert.NoError(t, errors.Join(err, zip.Close()))
+	}))
+	defer srv.Close()
+	c, err := stack.New(stack.WithAPIKey("sk_1"), stack.WithBaseURL(srv.URL+"/prefix/")) // with the client's own transport
+	require.NoError(t, err)
+	ctx := t.Context()
+	agent, err := c.Agents.Get(ctx, "a/b")
+	require.NoError(t, err)
+	assert.Equal(t, "agt_1", agent.ID)
+	_, err = c.Agents.Unblock(ctx, "agt_1", stack.AgentUnblockParams{})
+	require.NoError(t, err)
+	_, err = c.Agents.Delete(ctx, "agt_1")
+	require.NoError(t, err)
+	_, err = c.Agents.Register(ctx, stack.AgentRegisterParams{Name: "é"})
+	require.NoError(t, err)
+	require.NoError(t, c.Do(ctx, "HEAD", "/v1/x?y=%20", nil, nil))
+
+	wants := []seen{{method: "GET", uri: "/prefix/v1/agents/a%2Fb"}, {method: "POST", uri: "/prefix/v1/agents/agt_1/unblock"},
+		{method: "DELETE", uri: "/prefix/v1/agents/agt_1"}, {method: "POST", uri: "/prefix/v1/agents/register", body: `{"name":"é"}`, length: 13},
+		{method: "HEAD", uri: "/prefix/v1/x?y=%20"}}
+	require.Len(t, got, len(wants))
+	for i, want := range wants {
+		header := got[i].header
+		got[i].header = nil
+		assert.Equal(t, want, got[i])
+		assert.Equal(t, []string{"Bearer sk_1"}, header["Authorization"])
+		assert.Equal(t, []string{"application/json"}, header["Content-Type"])
+		assert.NotContains(t, header, "X-Passport-Token", "headers without a value are not sent")
+		assert.NotContains(t, header, "X-Governance-Approval")
+	}
+}
+
+// A redirect to another server is not followed, with the key or without it.
+func TestRedirectsOverTCP(t *testing.T) {
+	t.Parallel()
+	var foreign atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { foreign.Add(1) }))
+	defer other.Close()
+	var keys []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		keys = append(keys, r.Header.Get("Authorization")+r.Header.Get("X-Passport-Token"))
+		switch r.URL.Path {
+		case "/v1/credentials/here":
+			http.Redirect(w, r, "/v1/credentials/moved", http.StatusMovedPermanently)
+		case "/v1/credentials/moved":
+			_, _ = w.Write([]byte(`{"provider":"moved"}`))
+		default:
+			http.Redirect(w, r, other.URL+"/v1/credentials/slack", http.StatusTemporaryRedirect)
+		}
+	}))
+	defer srv.Close()
+	c, err := stack.New(stack.WithAPIKey("sk_1"), stack.WithBaseURL(srv.URL), stack.WithHTTPClient(srv.Client()))
+	require.NoError(t, err)
+	passport := stack.CredentialParams{PassportToken: stack.NewSecret("-token")}
+	credential, err := c.Credentials.Get(t.Context(), "here", passport)
+	require.NoError(t, err)
+	assert.Equal(t, "moved", credential.Provider)
+	_, err = c.Credentials.Get(t.Context(), "away", passport)
+	require.EqualError(t, err, "stack: GET /v1/credentials/{provider}: redirect refused: it leads to another scheme, host or port")
+	_, err = c.Proxy.Post(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x", PassportToken: passport.PassportToken})
+	require.ErrorContains(t, err, "redirect refused: the call is a POST")
+	assert.Zero(t, foreign.Load())
+	assert.Subset(t, []string{"Bearer sk_1-token"}, keys, "on the same host the key goes along")
+}
+
 func TestIDsAreEscaped(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]string{"a b": "a%20b", "a/b": "a%2Fb", "a?b": "a%3Fb", "../x": "..%2Fx", "a%2Fb": "a%252Fb", "é": "%C3%A9",
-		"a#b": "a%23b", "a+b": "a%2Bb", "A-z_0.9~": "A-z_0.9~", "...": "..."} {
+		"a#b": "a%23b", "a+b": "a%2Bb", "A-z_0.9~": "A-z_0.9~", "...": "...", "a\nb": "a%0Ab", "a{b}": "a%7Bb%7D", "a:b@c": "a%3Ab%40c",
+		"\xff": "%FF", " ": "%20"} {
 		s := &scripted{steps: []step{answer(200, agentJSON)}}
 		_, err := script(t, s).Agents.Get(t.Context(), id)
 		require.NoError(t, err)
 		assert.Equal(t, "/prefix/v1/agents/"+want, s.requests[0].URL.EscapedPath(), id)
+		assert.Equal(t, "/prefix/v1/agents/"+id, s.requests[0].URL.Path, "it arrives as it was given")
 		assert.Empty(t, s.requests[0].URL.RawQuery)
+		assert.Equal(t, "api.example", s.requests[0].URL.Host)
 	}
+	s := &scripted{steps: []step{answer(200, "[]")}}
+	_, err := script(t, s).Passports.ListActive(t.Context(), stack.PassportListParams{AgentID: "a b&c=d#é"})
+	require.NoError(t, err)
+	assert.Equal(t, "agent_id=a+b%26c%3Dd%23%C3%A9", s.requests[0].URL.RawQuery)
+}
+
+// An id that is no id is refused before anything is sent: it would name another path.
+func TestIDsAreChecked(t *testing.T) {
+	t.Parallel()
+	s := &scripted{steps: []step{answer(200, agentJSON)}}
+	c := script(t, s)
+	for _, id := range []string{"", ".", ".."} {
+		for param, call := range map[string]func() error{
+			"agent_id":      func() error { return failure(c.Agents.Get(t.Context(), id)) },
+			"passport_jti":  func() error { return failure(c.Passports.Checkpoint(t.Context(), id, stack.CheckpointParams{})) },
+			"provider":      func() error { return failure(c.Credentials.Get(t.Context(), id, stack.CredentialParams{})) },
+			"claim_id":      func() error { return failure(c.Missions.DownloadOperatorReview(t.Context(), "ms_1", id, io.Discard)) },
+			"mission_id":    func() error { return failure(c.Missions.Renew(t.Context(), id)) },
+			"connection_id": func() error { return failure(c.Services.Disconnect(t.Context(), id)) },
+		} {
+			requireParam(t, call(), param)
+		}
+	}
+	assert.Empty(t, s.requests)
+}
+
+// What JSON cannot hold is refused before anything is sent.
+func TestBodiesAreChecked(t *testing.T) {
+	t.Parallel()
+	s := &scripted{steps: []step{answer(200, "{}")}}
+	c := script(t, s)
+	for name, body := range map[string]any{"NaN": math.NaN(), "infinity": math.Inf(-1), "channel": make(chan int), "func": func() {}} {
+		in := map[string]any{"n": body}
+		requireParam(t, c.Do(t.Context(), "POST", "/v1/x", in, nil), "body of POST /v1/x")
+		_, err := c.Proxy.Post(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x", Body: in})
+		requireParam(t, err, "body")
+		assert.ErrorContains(t, err, "cannot be sent as JSON", name)
+	}
+	assert.Empty(t, s.requests)
 }
 
 func TestDo(t *testing.T) {
@@ -136,178 +261,43 @@ func TestDo(t *testing.T) {
 	s := &scripted{steps: []step{answer(200, `{"n":1}`)}}
 	c := script(t, s)
 	var out struct{ N int }
-	require.NoError(t, c.Do(t.Context(), "post", "/v1/new/a%2Fb?x=1&y=2", map[string]any{"k": "v"}, &out))
+	require.NoError(t, c.Do(t.Context(), "post", "/v1/new/a%2Fb?x=1&y=2", map[string]any{"k": "<v>"}, &out))
 	assert.Equal(t, 1, out.N)
 	assert.Equal(t, "https://api.example/prefix/v1/new/a%2Fb?x=1&y=2", s.requests[0].URL.String())
 	assert.Equal(t, "POST", s.requests[0].Method)
-	assert.Equal(t, `{"k":"v"}`, s.bodies[0])
-	for _, path := range []string{"", "v1/x", "//evil.example/v1", "https://evil.example/"} {
-		requireParam(t, c.Do(t.Context(), "GET", path, nil, nil), "path")
+	assert.Equal(t, `{"k":"<v>"}`, s.bodies[0])
+	for path, want := range map[string]string{
+		"/": "/prefix/", "/v1/x/": "/prefix/v1/x/", "/v1//x": "/prefix/v1//x", "/v1/x?a=b%20c&d": "/prefix/v1/x?a=b%20c&d",
+		"/v1/a:b": "/prefix/v1/a:b", "/v1/%2e%2e%2f": "/prefix/v1/%2e%2e%2f", "/v1/...": "/prefix/v1/...", "/v1/x?next=//evil.example/..": "/prefix/v1/x?next=//evil.example/..",
+	} {
+		require.NoError(t, c.Do(t.Context(), "GET", path, nil, nil), path)
+		assert.Equal(t, "https://api.example"+want, s.requests[len(s.requests)-1].URL.String())
 	}
-	assert.Len(t, s.requests, 1)
-}
-
-// The table of checkRetry.
-func TestRetryTable(t *testing.T) {
-	t.Parallel()
-	kinds := map[string]func(context.Context, *stack.Client) error{
-		"read": func(ctx context.Context, c *stack.Client) error { _, err := c.Agents.Get(ctx, "agt_1"); return err },
-		"keyed": func(ctx context.Context, c *stack.Client) error {
-			_, err := c.Missions.Complete(ctx, "ms_1", stack.MissionCompleteParams{})
-			return err
-		},
-		"other": func(ctx context.Context, c *stack.Client) error {
-			_, err := c.Agents.Register(ctx, stack.AgentRegisterParams{Name: "a"})
-			return err
-		},
+	sent := len(s.requests)
+	for _, path := range []string{"", "v1/x", "//evil.example/v1", "//evil.example/..", "///evil.example", "https://evil.example/", "/v1/x#part", "/v1/x#",
+		"/v1/../x", "/v1/..", "/./v1", "/v1/%2e%2E/x", "/v1/a b", "/v1/é", "/v1/x?a b", "/v1/%zz", "/v1/x\r\nX-Evil: 1", "?x", "/v1/..?q=hunter2"} {
+		err := c.Do(t.Context(), "GET", path, nil, nil)
+		requireParam(t, err, "path")
+		assert.NotContains(t, err.Error(), "hunter2", "the query may hold secrets")
+		assert.NotContains(t, err.Error(), "\n")
 	}
-	refuse := func(status int) step {
-		return answer(status, `{"error":{"code":"X","message":"m"}}`)
+	for _, method := range []string{"", "GET ", "GET /v1/x", "G\nT", "É"} {
+		requireParam(t, c.Do(t.Context(), method, "/v1/x", nil, nil), "method")
 	}
-	tests := map[string]struct {
-		step               step
-		read, keyed, other int // attempts
-	}{
-		"never sent":  {broken(errDial), 4, 4, 4},
-		"429":         {refuse(429), 4, 4, 4},
-		"connection":  {broken(io.ErrUnexpectedEOF), 4, 4, 1},
-		"cut body":    {cut(), 4, 4, 1},
-		"408":         {refuse(408), 4, 4, 1},
-		"500":         {refuse(500), 4, 4, 1},
-		"502":         {refuse(502), 4, 4, 1},
-		"503":         {refuse(503), 4, 4, 1},
-		"504":         {refuse(504), 4, 4, 1},
-		"400":         {refuse(400), 1, 1, 1},
-		"401":         {refuse(401), 1, 1, 1},
-		"404":         {refuse(404), 1, 1, 1},
-		"409":         {refuse(409), 1, 1, 1},
-		"501":         {refuse(501), 1, 1, 1},
-		"not JSON":    {answer(200, "<html>"), 1, 1, 1},
-		"good answer": {answer(200, agentJSON), 1, 1, 1},
-	}
-	for name, tc := range tests {
-		for kind, want := range map[string]int{"read": tc.read, "keyed": tc.keyed, "other": tc.other} {
-			t.Run(name+"/"+kind, func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					s := &scripted{steps: []step{tc.step}}
-					err := kinds[kind](t.Context(), script(t, s))
-					assert.Len(t, s.requests, want)
-					for _, body := range s.bodies[1:] {
-						assert.Equal(t, s.bodies[0], body, "the same body each time")
-					}
-					var apiErr *stack.Error
-					if errors.As(err, &apiErr) {
-						assert.Equal(t, want, apiErr.Attempts)
-					}
-				})
-			})
-		}
-	}
+	assert.Len(t, s.requests, sent)
 }
 
-type errReader struct{}
-
-func (errReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
-
-func TestRetryEndsWell(t *testing.T) {
+// Errors and logs of Do name the path as it was given, without the query.
+func TestDoNamesThePath(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []step{answer(503, "", "Retry-After", "7"), broken(io.EOF), cut(), answer(200, agentJSON)}}
-		agent, err := script(t, s).Agents.Get(t.Context(), "agt_1")
-		require.NoError(t, err)
-		assert.Equal(t, "agt_1", agent.ID)
-		assert.GreaterOrEqual(t, s.at[1].Sub(s.at[0]), 7*time.Second, "Retry-After is a floor")
-		assert.Less(t, s.at[3].Sub(s.at[1]), 3*time.Second, "the jitter is bounded")
-	})
-}
-
-func TestLongRetryAfterIsPassedOn(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		date := time.Now().Add(20 * time.Second).UTC().Format(http.TimeFormat)
-		tests := map[string]struct {
-			after string
-			limit time.Duration
-			want  time.Duration
-		}{
-			"beyond the cap":           {"3600", time.Hour * 2, time.Hour},
-			"beyond the deadline":      {"20", 10 * time.Second, 20 * time.Second},
-			"a date past the deadline": {date, 10 * time.Second, 20 * time.Second},
-		}
-		for name, tc := range tests {
-			s := &scripted{steps: []step{answer(429, `{"error":{"code":"RATE_LIMITED"}}`, "Retry-After", tc.after)}}
-			ctx, cancel := context.WithTimeout(t.Context(), tc.limit)
-			began := time.Now()
-			_, err := script(t, s).Agents.Get(ctx, "agt_1")
-			cancel()
-			assert.Zero(t, time.Since(began), name)
-			require.ErrorIs(t, err, stack.ErrRateLimited)
-			var apiErr *stack.Error
-			require.ErrorAs(t, err, &apiErr)
-			assert.InDelta(t, tc.want.Seconds(), apiErr.RetryAfter.Seconds(), 1, name)
-			assert.Len(t, s.requests, 1)
-		}
-	})
-}
-
-// An outage does not multiply the load for ever.
-func TestRetryBudget(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []step{answer(503, "")}}
-		c := script(t, s)
-		const calls = 100
-		for range calls {
-			_, _ = c.Agents.Get(t.Context(), "agt_1")
-		}
-		assert.Equal(t, calls+100, len(s.requests), "a hundred retries, then none")
-	})
-}
-
-func TestNoRetries(t *testing.T) {
-	t.Parallel()
-	s := &scripted{steps: []step{answer(503, "")}}
-	_, err := script(t, s, stack.WithMaxRetries(0)).Agents.Get(t.Context(), "agt_1")
-	require.Error(t, err)
-	assert.Len(t, s.requests, 1)
-}
-
-func TestContextErrorsSurvive(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []step{{hang: true}}}
-		c := script(t, s)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err := c.Agents.Get(ctx, "agt_1")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		because := errors.New("the operator said so")
-		caused, cancelCause := context.WithCancelCause(t.Context())
-		time.AfterFunc(time.Second, func() { cancelCause(because) })
-		_, err = c.Agents.Get(caused, "agt_1")
-		require.ErrorIs(t, err, context.Canceled)
-		require.ErrorIs(t, err, because)
-
-		waiting := script(t, &scripted{steps: []step{answer(503, "", "Retry-After", "20")}})
-		ctx, stop := context.WithCancel(t.Context())
-		time.AfterFunc(time.Second, stop)
-		began := time.Now()
-		_, err = waiting.Agents.Get(ctx, "agt_1")
-		require.ErrorIs(t, err, context.Canceled)
-		assert.Equal(t, time.Second, time.Since(began), "a wait ends with the context")
-	})
-}
-
-func TestTimeoutBoundsAnAttempt(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := &scripted{steps: []step{{hang: true}, answer(200, agentJSON)}}
-		began := time.Now()
-		_, err := script(t, s, stack.WithTimeout(3*time.Second)).Agents.Get(t.Context(), "agt_1")
-		require.NoError(t, err, "a read is tried again")
-		assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
-	})
+	var log bytes.Buffer
+	c := script(t, &scripted{steps: []step{answer(403, `{"error":{"code":"C","message":"m"}}`)}},
+		stack.WithLogger(slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	err := c.Do(t.Context(), "delete", "/v1/a%0Ab?q=hunter2", nil, nil)
+	require.EqualError(t, err, "stack: DELETE /v1/a%0Ab: 403 C: m")
+	require.ErrorIs(t, err, stack.ErrForbidden)
+	assert.Contains(t, log.String(), `"route":"/v1/a%0Ab"`)
+	assert.NotContains(t, log.String(), "hunter2")
 }
 
 func TestRedirects(t *testing.T) {
@@ -408,4 +398,18 @@ func TestClientIsSafeForConcurrentUse(t *testing.T) {
 	}
 	wg.Wait()
 	assert.EqualValues(t, 50, n.Load())
+}
+
+// One whole call over a transport in memory: what the client itself costs.
+func BenchmarkGet(b *testing.B) {
+	transport := transportFunc(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(agentJSON)), Request: r}, nil
+	})
+	c, err := stack.New(stack.WithAPIKey("k"), stack.WithHTTPClient(&http.Client{Transport: transport}))
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := c.Agents.Get(b.Context(), "agt_1")
+		require.NoError(b, err)
+	}
 }
