@@ -52,8 +52,9 @@ type proxyCall struct {
 	in          proxyBody
 	approvalID  string
 	operationID string
-	content     any      // the body as the service will understand it
-	target      *url.URL // with placeholders filled in
+	content     any            // the body as the service will understand it
+	form        map[string]any // the body once more, where it is a form
+	target      *url.URL       // with placeholders filled in
 	targetErr   error
 
 	passport   *passport
@@ -101,14 +102,9 @@ func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.Proxy
 		ctx = context.WithoutCancel(ctx) // a caller who hangs up must find the answer under the operation id
 	}
 	began := s.clock.now()
-	resp, err := s.forward.Do(ctx, call.request())
+	resp, err := s.forward.Do(ctx, forward.Request{Method: call.in.Method, URL: call.target, Query: call.in.Query, Headers: call.in.Headers,
+		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.connection.AllowedHosts})
 	return s.settleCall(call, resp, err, s.clock.now().Sub(began))
-}
-
-// request is the call as it goes out.
-func (call *proxyCall) request() forward.Request {
-	return forward.Request{Method: call.in.Method, URL: call.target, Query: call.in.Query, Headers: call.in.Headers,
-		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.connection.AllowedHosts}
 }
 
 var proxyMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
@@ -133,6 +129,12 @@ func (call *proxyCall) validate() error {
 	if errors.As(err, &failure) {
 		return refuseForward("body", failure)
 	}
+	if form, ok := content.(url.Values); ok {
+		call.form = map[string]any{}
+		for name, values := range form {
+			call.form[name] = strings.Join(values, " ")
+		}
+	}
 	call.content = content
 	return err
 }
@@ -147,11 +149,8 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 	defer op.mu.Unlock()
 	call.now = s.clock.now()
 	op.sweep(call.now)
-	p, err := s.readToken(op, token)
+	p, err := s.present(op, token, call.now)
 	if err != nil {
-		return err
-	}
-	if err = op.usable(p, call.now, op.policy.RevocationDelay); err != nil {
 		return err
 	}
 	call.passport = p
@@ -174,16 +173,10 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 	if err := op.charge(call.now, meterActions); err != nil {
 		return call.refused(err)
 	}
-	call.use(1)
+	p.mission.Usage.Actions++
+	p.mission.Usage.ActionsPerService[call.in.Service]++
 	call.beginOperation()
 	return nil
-}
-
-// use counts the call, or takes the count back, against the caps of its Mission.
-func (call *proxyCall) use(n int) {
-	usage := &call.passport.mission.Usage
-	usage.Actions += n
-	usage.ActionsPerService[call.in.Service] += n
 }
 
 // refused records a call that a check has stopped.
@@ -289,19 +282,14 @@ func (s *Server) checkConstraints(call *proxyCall) error {
 		"op": v.Constraint.Op, "sent": clipped(v.Got), "allowed": v.Constraint.Value, "missing": v.Missing})
 }
 
-// checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so. The
-// repetition of a write that was sent already is no further action.
+// checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so.
 func (s *Server) checkMissionCaps(call *proxyCall) error {
 	m := call.passport.mission
-	repeated, err := call.isRepetition()
-	if err != nil {
-		return err
-	}
 	var crossed []capCrossing
-	if limit := m.Caps.MaxActions; limit > 0 && m.Usage.Actions >= limit && !repeated {
+	if limit := m.Caps.MaxActions; limit > 0 && m.Usage.Actions >= limit {
 		crossed = append(crossed, capCrossing{"max_actions", m.Usage.Actions + 1, limit})
 	}
-	if limit, ok := m.Caps.MaxActionsPerService[call.in.Service]; ok && m.Usage.ActionsPerService[call.in.Service] >= limit && !repeated {
+	if limit, ok := m.Caps.MaxActionsPerService[call.in.Service]; ok && m.Usage.ActionsPerService[call.in.Service] >= limit {
 		crossed = append(crossed, capCrossing{"max_actions_per_service", m.Usage.ActionsPerService[call.in.Service] + 1, limit})
 	}
 	if m.maxDuration > 0 && call.now.Sub(m.OpenedAt) > m.maxDuration {
@@ -316,17 +304,24 @@ func (s *Server) checkMissionCaps(call *proxyCall) error {
 }
 
 func (s *Server) checkDataFlow(call *proxyCall) error {
-	parts := []detect.Part{{Name: "body", Value: call.content}, {Name: "query", Value: call.in.Query}}
-	if text, ok := call.content.(string); ok { // a form with a fault in it comes as text, and the service may read it yet
-		parts = append(parts, detect.Part{Name: "body", Value: unescaped(text)})
+	parts := []detect.Part{{Name: "body", Value: call.content}}
+	if call.form != nil {
+		parts[0].Value = call.form
+	}
+	query := map[string]any{}
+	for name, value := range call.in.Query {
+		query[name] = value
 	}
 	if call.target != nil {
-		parts = append(parts, detect.Part{Name: "path", Value: call.target.Path},
-			detect.Part{Name: "query", Value: unescaped(call.target.RawQuery)})
+		for name, values := range call.target.Query() {
+			query["url."+name] = strings.Join(values, " ")
+		}
+		parts = append(parts, detect.Part{Name: "path", Value: call.target.Path})
 	}
-	headers := map[string]string{}
+	parts = append(parts, detect.Part{Name: "query", Value: query})
+	headers := map[string]any{}
 	for name, value := range call.in.Headers {
-		if !mediaTypes.MatchString(value) {
+		if !strings.EqualFold(name, "Content-Type") && !strings.EqualFold(name, "Accept") {
 			headers[name] = value
 		}
 	}
@@ -343,25 +338,6 @@ func (s *Server) checkDataFlow(call *proxyCall) error {
 	return refuse(http.StatusForbidden, "DATA_FLOW_BLOCKED", f.Message, details)
 }
 
-// mediaTypes are headers that hold nothing else, as Content-Type and Accept do: "application/json" is long enough to be a
-// remembered field. Their parameters are too short to be one.
-var mediaTypes = regexp.MustCompile(`^(?:(?:^|,)\s*[\w.+*-]+/[\w.+*-]+(?:\s*;\s*[\w-]{1,15}="?[\w.-]{0,15}"?)*\s*)+$`)
-
-// unescaped undoes the percent-encoding of a form or a query as far as it is one.
-func unescaped(text string) string {
-	parts := strings.Split(strings.ReplaceAll(text, "+", " "), "%")
-	for i, part := range parts[1:] {
-		if len(part) >= 2 {
-			if b, err := hex.DecodeString(part[:2]); err == nil {
-				parts[i+1] = string(b) + part[2:]
-				continue
-			}
-		}
-		parts[i+1] = "%" + part
-	}
-	return strings.Join(parts, "")
-}
-
 func (s *Server) openCredential(call *proxyCall) error {
 	if call.connection == nil || call.connection.Status != "connected" {
 		return refuse(http.StatusForbidden, "FORBIDDEN", "the service's connection is gone", map[string]any{"check": "credential",
@@ -373,9 +349,6 @@ func (s *Server) openCredential(call *proxyCall) error {
 }
 
 func (s *Server) checkURL(call *proxyCall) error {
-	if call.targetErr == nil {
-		_, call.targetErr = s.forward.CheckURL(call.request())
-	}
 	if call.targetErr != nil {
 		return call.invalidURL()
 	}
@@ -387,9 +360,7 @@ func (call *proxyCall) invalidURL() error {
 	if !errors.As(call.targetErr, &failure) {
 		return call.targetErr
 	}
-	refusal := refuseForward("url_safety", failure)
-	refusal.details["url"] = call.bareURL()
-	return refusal
+	return refuseForward("url_safety", failure)
 }
 
 // refuseForward answers with what stopped a call on its way out.
