@@ -398,7 +398,11 @@ func (m *Mission) Proxy(ctx context.Context, r ProxyRequest) (*ProxyResponse, er
 }
 
 // reachedProxy reports whether the server may have looked at the call as an action: not when it was refused for its caller.
+// A write of unknown outcome was sent, whatever kept the SDK from learning more.
 func reachedProxy(err error) bool {
+	if errors.Is(err, ErrOutcomeUnknown) {
+		return true
+	}
 	var param *ParamError
 	var unsent *unsentError
 	return !errors.As(err, &param) && !errors.As(err, &unsent) && !errors.Is(err, ErrUnauthorized) && !errors.Is(err, ErrRateLimited)

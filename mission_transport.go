@@ -88,7 +88,7 @@ func (t *missionTransport) request(req *http.Request) (ProxyRequest, error) {
 	switch {
 	case strings.HasPrefix(kind, "multipart/"), !utf8.Valid(body):
 		return r, &ParamError{Param: "body", Reason: "is " + kind + " or binary; the proxy takes JSON and text"}
-	case isJSON(kind) && json.Valid(body):
+	case isJSON(kind) && json.Valid(body) && bytes.ContainsAny(bytes.TrimSpace(body)[:1], "{["): // scalars go as they are written
 		r.Body = json.RawMessage(body)
 	case kind == "application/x-www-form-urlencoded":
 		form, err := url.ParseQuery(string(body))
@@ -106,7 +106,9 @@ func (t *missionTransport) request(req *http.Request) (ProxyRequest, error) {
 	return r, nil
 }
 
-func isJSON(kind string) bool { return kind == "application/json" || strings.HasSuffix(kind, "+json") }
+func isJSON(kind string) bool {
+	return kind == "application/json" || kind == "text/json" || strings.HasSuffix(kind, "+json")
+}
 
 // httpResponse turns a proxied answer into an HTTP response.
 func httpResponse(req *http.Request, r *ProxyResponse) (*http.Response, error) {

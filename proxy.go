@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -170,7 +169,7 @@ func (s *ProxyService) Request(ctx context.Context, r ProxyRequest) (*ProxyRespo
 }
 
 func (s *ProxyService) call(r ProxyRequest, body []byte) *call {
-	return post("/v1/proxy").with(json.RawMessage(bytes.Clone(body))).passport(r.PassportToken).
+	return post("/v1/proxy").with(json.RawMessage(body)).passport(r.PassportToken).
 		head("X-Intent-Approval-Id", r.ApprovalID).head("X-STACK-Authority-Request-Id", r.OperationID)
 }
 
@@ -183,23 +182,38 @@ func (s *ProxyService) once(ctx context.Context, r ProxyRequest, body []byte) (*
 			return resp, nil
 		}
 		err = withOperation(err, r.OperationID)
-		if !ambiguous(err) || attempt >= s.client.transport.maxRetries {
-			return nil, s.settled(err, r.OperationID)
+		if !ambiguous(err) {
+			return nil, err
 		}
 		if ctx.Err() != nil {
-			return nil, s.settled(err, r.OperationID)
+			return nil, settled(err, r.OperationID)
 		}
-		resp, again, askErr := s.ask(ctx, r)
-		if askErr != nil {
-			return nil, askErr
+		resp, again, askErr := s.ask(ctx, r, err)
+		if askErr != nil || !again {
+			return resp, askErr
 		}
-		if !again {
-			return resp, nil
+		wait, ok := s.client.transport.mayRepeat(ctx, attempt, err)
+		if !ok {
+			return nil, settled(err, r.OperationID)
 		}
-		if err := sleep(ctx, fullJitter(attempt)); err != nil {
-			return nil, unknownOutcome(r.OperationID, err)
+		if sleepErr := sleep(ctx, wait); sleepErr != nil {
+			return nil, unknownOutcome(r.OperationID, sleepErr)
 		}
 	}
+}
+
+// mayRepeat says whether a write that did not happen may be sent once more, and after which wait: by the rules of
+// [exchange.checkRetry].
+func (t *transport) mayRepeat(ctx context.Context, attempt int, err error) (wait time.Duration, ok bool) {
+	var asked time.Duration
+	var apiErr *Error
+	if errors.As(err, &apiErr) {
+		asked = apiErr.RetryAfter
+	}
+	wait = max(asked, fullJitter(attempt))
+	deadline, bounded := ctx.Deadline()
+	ok = attempt < t.maxRetries && asked <= maxRetryWait && (!bounded || time.Until(deadline) > wait) && t.budget.take()
+	return wait, ok
 }
 
 // ambiguous reports whether a write may have happened in spite of the error.
@@ -218,26 +232,27 @@ func ambiguous(err error) bool {
 
 // settled turns an ambiguous error that the SDK can do no more about into an unknown outcome. What the API itself says of
 // the upstream stays what it is: its details tell the delivery state.
-func (s *ProxyService) settled(err error, operationID string) error {
+func settled(err error, operationID string) error {
 	var apiErr *Error
-	if !ambiguous(err) || errors.As(err, &apiErr) && apiErr.Code != unknownCode {
+	if errors.As(err, &apiErr) && apiErr.Code != unknownCode {
 		return err
 	}
 	return unknownOutcome(operationID, err)
 }
 
 func unknownOutcome(operationID string, cause error) error {
-	return &Error{Code: "OPERATION_OUTCOME_UNKNOWN", Message: "the write was sent and may or may not have happened",
+	return &Error{Code: "OPERATION_OUTCOME_UNKNOWN", Message: "the write was sent and what came of it is not known",
 		Method: http.MethodPost, Route: "/v1/proxy", OperationID: operationID, cause: cause}
 }
 
-// ask learns from the server what became of a write: its answer, or that it may be sent again.
-func (s *ProxyService) ask(ctx context.Context, r ProxyRequest) (resp *ProxyResponse, again bool, err error) {
+// ask learns from the server what became of a write that failed: its answer, or that it may be sent again.
+func (s *ProxyService) ask(ctx context.Context, r ProxyRequest, failure error) (resp *ProxyResponse, again bool, err error) {
 	const patience = 11 // together over 35 s, more than the server gives a service
 	for i := range patience {
 		op, err := s.GetOperation(ctx, ProxyOperationParams{OperationID: r.OperationID, IncludeResponse: true, PassportToken: r.PassportToken})
+		var apiErr *Error
 		switch {
-		case errors.Is(err, ErrNotFound): // it never got as far as an operation
+		case errors.As(err, &apiErr) && apiErr.Code == "NOT_FOUND": // it never got as far as an operation
 			return nil, true, nil
 		case err != nil:
 			return nil, false, unknownOutcome(r.OperationID, err)
@@ -246,8 +261,10 @@ func (s *ProxyService) ask(ctx context.Context, r ProxyRequest) (resp *ProxyResp
 			return op.Response, false, nil
 		case op.DeliveryState == DeliveryAdmitted && op.AccountingState == AccountingReleased: // it was not dispatched
 			return nil, true, nil
-		case op.DeliveryState == DeliveryOutcomeUnknown, op.DeliveryState == DeliveryResponseReceived:
-			return nil, false, unknownOutcome(r.OperationID, nil)
+		case op.DeliveryState == DeliveryOutcomeUnknown:
+			return nil, false, unknownOutcome(r.OperationID, failure)
+		case op.DeliveryState == DeliveryResponseReceived && op.ReplayState != ReplayScreening:
+			return nil, false, unknownOutcome(r.OperationID, errors.New("the service answered, and the answer is not kept"))
 		}
 		if err := sleep(ctx, min(250*time.Millisecond<<i, 5*time.Second)); err != nil {
 			return nil, false, unknownOutcome(r.OperationID, err)

@@ -142,7 +142,7 @@ func TestProxyOrderOfChecks(t *testing.T) {
 		call.Body.(map[string]any)["text"] = "fine"
 		refused(409, "OPERATION_ID_REUSED", "operation_replay")
 		call.OperationID = "operation-of-this-call-alone"
-		refused(403, "PROXY_HOST_NOT_ALLOWED", "forward")
+		refused(403, "PROXY_HOST_NOT_ALLOWED", "url_safety")
 		call.URL, call.OperationID = "https://slack.com/api/x", "operation-of-the-mended-call"
 		refused(502, "UPSTREAM_UNREACHABLE", "forward")
 		srv.Upstream("slack.com", http.NotFoundHandler())

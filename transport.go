@@ -209,6 +209,9 @@ func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
 	ans := &answer{}
 	req.SetResponseHandler(func(resp *http.Response) error { return ans.read(resp) })
 	x := &exchange{transport: t, call: cl, began: time.Now()}
+	if err = ctx.Err(); err != nil {
+		return nil, x.failure(ctx, err)
+	}
 	resp, err := x.client().Do(req)
 	if resp != nil {
 		defer resp.Body.Close() //nolint:errcheck // nothing is lost: the body is read or given up

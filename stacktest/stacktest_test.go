@@ -216,8 +216,8 @@ func TestUpstreamFaults(t *testing.T) {
 		"status":    {stacktest.Fault{Status: 500}, "", 0},
 		"code":      {stacktest.Fault{Status: 429, Code: "ratelimited", RetryAfter: 1500 * time.Millisecond}, "", 0},
 		"before":    {stacktest.Fault{Close: stacktest.CloseBefore}, "UPSTREAM_UNREACHABLE", 0},
-		"after":     {stacktest.Fault{Close: stacktest.CloseAfter}, "UPSTREAM_UNREACHABLE", 1},
-		"truncated": {stacktest.Fault{TruncateBytes: 3}, "UPSTREAM_UNREACHABLE", 1},
+		"after":     {stacktest.Fault{Close: stacktest.CloseAfter}, "OPERATION_OUTCOME_UNKNOWN", 1},
+		"truncated": {stacktest.Fault{TruncateBytes: 3}, "OPERATION_OUTCOME_UNKNOWN", 1},
 		"too late":  {stacktest.Fault{Delay: time.Minute}, "UPSTREAM_TIMEOUT", 0},
 	}
 	for name, tc := range tests {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strconv"
@@ -22,7 +24,10 @@ import (
 // bind fills an endpoint's input from the request. Its fields say where from: path:"agent_id", query:"limit",
 // header:"X-Passport-Token", and body:"" for the JSON body. Anything sent that the input has no place for is refused.
 func bind(in reflect.Value, r *http.Request, body []byte) error {
-	query := r.URL.Query()
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return invalid("query", r.URL.RawQuery, "name=value pairs with valid percent-encoding, joined by &")
+	}
 	known := map[string]bool{}
 	hasBody := false
 	for i := range in.NumField() {
@@ -226,7 +231,7 @@ func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
 		return w.notJSON(err)
 	}
 	if t == anyType || t == rawType {
-		return w.free(token, path)
+		return w.free(t, token, path)
 	}
 	if token == nil {
 		if nullable {
@@ -236,7 +241,7 @@ func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
 	}
 	switch t {
 	case durationType:
-		return w.integer(token, path, "a whole number of seconds")
+		return w.integer(token, path, math.MaxInt64/int64(time.Second), expected(t))
 	case timeType:
 		s, ok := token.(string)
 		if _, err := time.Parse(time.RFC3339Nano, s); !ok || err != nil {
@@ -268,9 +273,9 @@ func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
 	case reflect.Bool:
 		_, ok = token.(bool)
 	case reflect.Int, reflect.Int64:
-		return w.integer(token, path, "an integer")
+		return w.integer(token, path, math.MaxInt64, expected(t))
 	case reflect.Float64:
-		_, ok = token.(json.Number)
+		return w.number(token, path)
 	default:
 		panic("mockserver: no JSON form for " + t.String())
 	}
@@ -280,13 +285,27 @@ func (w *strictWalk) value(t reflect.Type, path string, nullable bool) error {
 	return nil
 }
 
-func (w *strictWalk) integer(token json.Token, path, allowed string) error {
+func (w *strictWalk) integer(token json.Token, path string, most int64, allowed string) error {
 	n, ok := token.(json.Number)
 	if !ok {
 		return invalid(path, describe(token), allowed)
 	}
-	if _, err := n.Int64(); err != nil {
+	switch i, err := n.Int64(); {
+	case errors.Is(err, strconv.ErrRange), i > most, i < -most:
+		return invalid(path, n.String(), fmt.Sprintf("%s, at most %d", allowed, most))
+	case err != nil:
 		return invalid(path, n.String(), allowed)
+	}
+	return nil
+}
+
+func (w *strictWalk) number(token json.Token, path string) error {
+	n, ok := token.(json.Number)
+	if !ok {
+		return invalid(path, describe(token), "a number")
+	}
+	if _, err := n.Float64(); err != nil {
+		return invalid(path, n.String(), "a number that 64 bits can hold")
 	}
 	return nil
 }
@@ -345,13 +364,16 @@ func (w *strictWalk) elements(path string, element func(at string) error) error 
 	return w.closing()
 }
 
-// free walks a value of any shape, so that depth and repeated names are still checked.
-func (w *strictWalk) free(token json.Token, path string) error {
+// free walks a value of any shape, so that depth and repeated names are still checked. A raw one keeps numbers of any size.
+func (w *strictWalk) free(t reflect.Type, token json.Token, path string) error {
 	switch token {
 	case json.Delim('{'):
-		return w.members(path, func(name string) error { return w.value(anyType, path+"."+name, true) })
+		return w.members(path, func(name string) error { return w.value(t, path+"."+name, true) })
 	case json.Delim('['):
-		return w.elements(path, func(at string) error { return w.value(anyType, at, true) })
+		return w.elements(path, func(at string) error { return w.value(t, at, true) })
+	}
+	if _, ok := token.(json.Number); ok && t == anyType {
+		return w.number(token, path)
 	}
 	return nil
 }

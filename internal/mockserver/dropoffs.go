@@ -246,7 +246,7 @@ func (s *Server) depositor(op *operator, d *dropoff, in depositDropoffIn, now ti
 	if err = p.mustBelongTo(d.FromAgentID); err != nil {
 		return nil, err
 	}
-	return p, op.usable(p, now)
+	return p, op.usable(p, now, 0)
 }
 
 // deposit checks and seals a payload.

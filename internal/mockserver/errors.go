@@ -50,6 +50,7 @@ func notFound(what, id string) *apiError {
 
 // invalid is a 400 that names the field, what it was and what it may be.
 func invalid(field string, sent any, allowed string) *apiError {
+	field = clip(field)
 	return refuse(http.StatusBadRequest, "INVALID_REQUEST", fmt.Sprintf("%s is %s; it must be %s", field, show(sent), allowed),
 		map[string]any{"check": "validation", "field": field, "sent": clipped(sent), "allowed": allowed})
 }

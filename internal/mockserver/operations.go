@@ -31,34 +31,40 @@ func checkOperationID(field, id string) error {
 	return nil
 }
 
-// digest tells whether two requests are the same.
-func (call *proxyCall) digest() ([sha256.Size]byte, error) {
+// makeDigest sums up the request: two with the same digest are the same.
+func (call *proxyCall) makeDigest() ([sha256.Size]byte, error) {
 	in := call.in
 	canonical, err := json.Marshal([]any{in.Service, in.Method, in.URL, in.Headers, call.content, in.Query})
 	return sha256.Sum256(canonical), err
 }
 
+// isRepetition reports whether the call repeats, unchanged, a write that was sent or is being sent.
+func (call *proxyCall) isRepetition() bool {
+	o, ok := call.op.operations[call.operationID]
+	return ok && call.owns(o) && o.AccountingState != stack.AccountingReleased
+}
+
+// owns reports whether an operation is of this very request by this agent.
+func (call *proxyCall) owns(o *operation) bool {
+	return o.digest == call.digest && o.agentID == call.passport.agentID()
+}
+
 // checkReplay looks for an earlier use of the operation id.
 func (s *Server) checkReplay(call *proxyCall) error {
-	if call.operationID == "" || !call.isWrite() {
+	if call.operationID == "" {
 		return nil
-	}
-	digest, err := call.digest()
-	if err != nil {
-		return err
 	}
 	o, ok := call.op.operations[call.operationID]
 	if !ok {
-		call.operation = &operation{digest: digest, agentID: call.passport.agentID()}
+		call.operation = &operation{digest: call.digest, agentID: call.passport.agentID()}
 		return nil
 	}
 	refused := func(code, message string) error {
 		return refuse(http.StatusConflict, code, message, map[string]any{"check": "operation_replay", "sent": call.operationID,
 			"delivery_state": o.DeliveryState, "allowed": "a new operation id for a new request, or the unchanged request"})
 	}
-	o.expire(call.now)
 	switch {
-	case o.digest != digest || o.agentID != call.passport.agentID():
+	case !call.owns(o):
 		return refused("OPERATION_ID_REUSED", "the operation id belongs to another request")
 	case o.DeliveryState == stack.DeliveryOutcomeUnknown:
 		return refused("OPERATION_OUTCOME_UNKNOWN", "the write was sent and its answer was lost; it is not sent again")
@@ -82,8 +88,8 @@ func (call *proxyCall) beginOperation() {
 	}
 	at := call.now
 	o.ProxyOperation = stack.ProxyOperation{OperationID: call.operationID, DeliveryState: stack.DeliveryDispatching, ReplayState: stack.ReplayNone,
-		AccountingState: stack.AccountingReserved, Provider: call.in.Service, Method: call.in.Method, CreatedAt: at, DispatchedAt: &at,
-		ProviderOutcome: "pending"}
+		AccountingState: stack.AccountingReserved, Provider: call.in.Service, Method: call.in.Method, CreatedAt: or(o.CreatedAt, at),
+		DispatchedAt: &at, ProviderOutcome: "pending"}
 	call.op.operations[call.operationID] = o
 }
 
@@ -97,6 +103,7 @@ func (call *proxyCall) finishOperation(resp *stack.ProxyResponse) {
 	o.DeliveryState, o.ReplayState, o.AccountingState, o.ResponseReceivedAt = stack.DeliveryResponseReceived, stack.ReplayAvailable,
 		stack.AccountingCommitted, &at
 	o.ProviderOutcome, o.response = "not_required", resp
+	call.op.due.add(at.Add(operationLife), o.expire)
 }
 
 // failOperation records a write without an answer: not sent, or sent and lost.
@@ -114,12 +121,8 @@ func (call *proxyCall) failOperation(dispatched bool) (stack.DeliveryState, bool
 	return o.DeliveryState, true
 }
 
-// expire drops an answer that is too old.
-func (o *operation) expire(now time.Time) {
-	if o.response != nil && now.Sub(*o.ResponseReceivedAt) >= operationLife {
-		o.response, o.ReplayState = nil, stack.ReplayExpired
-	}
-}
+// expire drops the answer when it is too old.
+func (o *operation) expire(time.Time) { o.response, o.ReplayState = nil, stack.ReplayExpired }
 
 type getOperationIn struct {
 	Passport stack.Secret `header:"X-Passport-Token"`
@@ -142,10 +145,10 @@ func (s *Server) getOperation(_ context.Context, c *caller, in getOperationIn) (
 	if !ok || o.agentID != p.agentID() {
 		return nil, notFound("operation", in.Body.OperationID)
 	}
-	o.expire(now)
 	view := o.ProxyOperation
-	if in.Body.IncludeResponse {
+	if in.Body.IncludeResponse && o.response != nil {
 		view.Response = o.response
+		p.remember(o.Provider, o.response)
 	}
 	return &view, nil
 }

@@ -152,22 +152,22 @@ func (s *Server) present(op *operator, text stack.Secret, now time.Time) (*passp
 	if err != nil {
 		return nil, err
 	}
-	if err := op.usable(p, now); err != nil {
+	if err := op.usable(p, now, 0); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
 // usable refuses a passport that is revoked or expired, or whose Mission is over. What is wrong with it is raised as an event
-// first.
-func (op *operator) usable(p *passport, now time.Time) error {
+// first. A revocation is heeded when it is as old as delay.
+func (op *operator) usable(p *passport, now time.Time, delay time.Duration) error {
 	sent := map[string]any{"check": "passport_state", "sent": p.jti(), "allowed": "a live passport"}
 	switch {
 	case !p.checkedOutAt.IsZero():
 		op.raise(now, p, detect.Finding{Signal: detect.PostCheckoutAccess, Severity: stack.SeverityCritical, Detail: p.jti(),
 			Message: "A passport was used after its checkout.", Metadata: map[string]any{"checked_out_at": p.checkedOutAt}})
 		return refuse(http.StatusUnauthorized, "PASSPORT_REVOKED", "the passport was checked out", sent)
-	case !p.revokedAt.IsZero() && !now.Before(p.revokedAt.Add(op.policy.RevocationDelay)):
+	case !p.revokedAt.IsZero() && !now.Before(p.revokedAt.Add(delay)):
 		op.raise(now, p, detect.Finding{Signal: detect.RevokedPassportUse, Severity: stack.SeverityCritical, Detail: p.jti(),
 			Message: "A revoked passport was used.", Metadata: map[string]any{"revoked_at": p.revokedAt, "revocation_reason": p.reason}})
 		sent["revocation_reason"] = p.reason

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -51,17 +52,17 @@ type proxyCall struct {
 	now         time.Time
 	in          proxyBody
 	approvalID  string
-	operationID string
-	content     any            // the body as the service will understand it
-	form        map[string]any // the body once more, where it is a form
-	target      *url.URL       // with placeholders filled in
+	operationID string            // of a write; empty where it has none
+	digest      [sha256.Size]byte // of a write with an id
+	content     any               // the body as the service will understand it
+	target      *url.URL          // with placeholders filled in
 	targetErr   error
 
 	passport   *passport
 	service    stack.PassportService
 	connection *connection
 	credential forward.Credential
-	operation  *operation           // nil for a call that is not a write with an id
+	operation  *operation           // nil for a call without an operation id
 	replay     *stack.ProxyResponse // set when the operation has its answer already
 }
 
@@ -102,9 +103,14 @@ func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.Proxy
 		ctx = context.WithoutCancel(ctx) // a caller who hangs up must find the answer under the operation id
 	}
 	began := s.clock.now()
-	resp, err := s.forward.Do(ctx, forward.Request{Method: call.in.Method, URL: call.target, Query: call.in.Query, Headers: call.in.Headers,
-		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.connection.AllowedHosts})
+	resp, err := s.forward.Do(ctx, call.request())
 	return s.settleCall(call, resp, err, s.clock.now().Sub(began))
+}
+
+// request is the call as it goes out.
+func (call *proxyCall) request() forward.Request {
+	return forward.Request{Method: call.in.Method, URL: call.target, Query: call.in.Query, Headers: call.in.Headers,
+		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.connection.AllowedHosts}
 }
 
 var proxyMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
@@ -124,23 +130,23 @@ func (call *proxyCall) validate() error {
 			return err
 		}
 	}
+	if in.Method == http.MethodGet { // only a write has to happen once
+		call.operationID = ""
+	}
 	content, err := forward.DecodeBody(in.Headers, in.Body)
 	var failure *forward.Error
 	if errors.As(err, &failure) {
 		return refuseForward("body", failure)
 	}
-	if form, ok := content.(url.Values); ok {
-		call.form = map[string]any{}
-		for name, values := range form {
-			call.form[name] = strings.Join(values, " ")
-		}
+	if err != nil {
+		return err
 	}
 	call.content = content
+	if call.operationID != "" {
+		call.digest, err = call.makeDigest()
+	}
 	return err
 }
-
-// isWrite reports whether the call is one that must happen only once.
-func (call *proxyCall) isWrite() bool { return call.in.Method != http.MethodGet }
 
 // admitCall runs the checks and reserves what the call uses.
 func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
@@ -149,8 +155,11 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 	defer op.mu.Unlock()
 	call.now = s.clock.now()
 	op.sweep(call.now)
-	p, err := s.present(op, token, call.now)
+	p, err := s.readToken(op, token)
 	if err != nil {
+		return err
+	}
+	if err = op.usable(p, call.now, op.policy.RevocationDelay); err != nil {
 		return err
 	}
 	call.passport = p
@@ -166,6 +175,7 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 			return call.refused(err)
 		}
 		if call.replay != nil {
+			p.remember(call.in.Service, call.replay)
 			op.record(call.now, call.row(stack.OutcomeSuccess, "", "replayed"))
 			return nil
 		}
@@ -173,10 +183,16 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 	if err := op.charge(call.now, meterActions); err != nil {
 		return call.refused(err)
 	}
-	p.mission.Usage.Actions++
-	p.mission.Usage.ActionsPerService[call.in.Service]++
+	call.use(1)
 	call.beginOperation()
 	return nil
+}
+
+// use counts the call, or takes the count back, against the caps of its Mission.
+func (call *proxyCall) use(n int) {
+	usage := &call.passport.mission.Usage
+	usage.Actions += n
+	usage.ActionsPerService[call.in.Service] += n
 }
 
 // refused records a call that a check has stopped.
@@ -187,7 +203,7 @@ func (call *proxyCall) refused(err error) error {
 		code = refusal.code
 	}
 	call.op.record(call.now, call.row(stack.OutcomeBlocked, code, err.Error()))
-	call.observe(0, true)
+	call.observe(true)
 	call.op.note(call.now, call.passport, "credential.proxy", map[string]any{"service": clip(call.in.Service), "method": call.in.Method,
 		"url": call.bareURL(), "refused": code})
 	return err
@@ -207,11 +223,11 @@ func (call *proxyCall) row(outcome stack.AuditOutcome, code, message string) sta
 const maxObserved = 50_000 // calls that one passport's review can look at
 
 // observe keeps the call for the review at checkout.
-func (call *proxyCall) observe(status int, failed bool) {
+func (call *proxyCall) observe(failed bool) {
 	p := call.passport
 	if len(p.observed) < maxObserved {
 		p.observed = append(p.observed, detect.ObservedCall{Service: call.in.Service, Method: call.in.Method, URL: call.bareURL(),
-			Failed: failed || status >= 400})
+			Failed: failed})
 	}
 }
 
@@ -282,14 +298,15 @@ func (s *Server) checkConstraints(call *proxyCall) error {
 		"op": v.Constraint.Op, "sent": clipped(v.Got), "allowed": v.Constraint.Value, "missing": v.Missing})
 }
 
-// checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so.
+// checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so. The
+// repetition of a write that was sent already is no further action.
 func (s *Server) checkMissionCaps(call *proxyCall) error {
-	m := call.passport.mission
+	m, repeated := call.passport.mission, call.isRepetition()
 	var crossed []capCrossing
-	if limit := m.Caps.MaxActions; limit > 0 && m.Usage.Actions >= limit {
+	if limit := m.Caps.MaxActions; limit > 0 && m.Usage.Actions >= limit && !repeated {
 		crossed = append(crossed, capCrossing{"max_actions", m.Usage.Actions + 1, limit})
 	}
-	if limit, ok := m.Caps.MaxActionsPerService[call.in.Service]; ok && m.Usage.ActionsPerService[call.in.Service] >= limit {
+	if limit, ok := m.Caps.MaxActionsPerService[call.in.Service]; ok && m.Usage.ActionsPerService[call.in.Service] >= limit && !repeated {
 		crossed = append(crossed, capCrossing{"max_actions_per_service", m.Usage.ActionsPerService[call.in.Service] + 1, limit})
 	}
 	if m.maxDuration > 0 && call.now.Sub(m.OpenedAt) > m.maxDuration {
@@ -304,24 +321,17 @@ func (s *Server) checkMissionCaps(call *proxyCall) error {
 }
 
 func (s *Server) checkDataFlow(call *proxyCall) error {
-	parts := []detect.Part{{Name: "body", Value: call.content}}
-	if call.form != nil {
-		parts[0].Value = call.form
-	}
-	query := map[string]any{}
-	for name, value := range call.in.Query {
-		query[name] = value
+	parts := []detect.Part{{Name: "body", Value: call.content}, {Name: "query", Value: call.in.Query}}
+	if text, ok := call.content.(string); ok { // a form with a fault in it comes as text, and the service may read it yet
+		parts = append(parts, detect.Part{Name: "body", Value: unescaped(text)})
 	}
 	if call.target != nil {
-		for name, values := range call.target.Query() {
-			query["url."+name] = strings.Join(values, " ")
-		}
-		parts = append(parts, detect.Part{Name: "path", Value: call.target.Path})
+		parts = append(parts, detect.Part{Name: "path", Value: call.target.Path},
+			detect.Part{Name: "query", Value: unescaped(call.target.RawQuery)})
 	}
-	parts = append(parts, detect.Part{Name: "query", Value: query})
-	headers := map[string]any{}
+	headers := map[string]string{}
 	for name, value := range call.in.Headers {
-		if !strings.EqualFold(name, "Content-Type") && !strings.EqualFold(name, "Accept") {
+		if kind := strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "Accept"); !kind || !mediaTypes.MatchString(value) {
 			headers[name] = value
 		}
 	}
@@ -338,6 +348,25 @@ func (s *Server) checkDataFlow(call *proxyCall) error {
 	return refuse(http.StatusForbidden, "DATA_FLOW_BLOCKED", f.Message, details)
 }
 
+// mediaTypes is what every request has in its Content-Type and Accept headers: "application/json" is long enough to be a
+// remembered field. Parameters that are long enough for one are not among them.
+var mediaTypes = regexp.MustCompile(`^(?:(?:^|,)\s*[\w.+*-]+/[\w.+*-]+(?:\s*;\s*[\w-]{1,15}="?[\w.-]{0,15}"?)*\s*)+$`)
+
+// unescaped undoes the percent-encoding of a form or a query as far as it is one.
+func unescaped(text string) string {
+	parts := strings.Split(strings.ReplaceAll(text, "+", " "), "%")
+	for i, part := range parts[1:] {
+		if len(part) >= 2 {
+			if b, err := hex.DecodeString(part[:2]); err == nil {
+				parts[i+1] = string(b) + part[2:]
+				continue
+			}
+		}
+		parts[i+1] = "%" + part
+	}
+	return strings.Join(parts, "")
+}
+
 func (s *Server) openCredential(call *proxyCall) error {
 	if call.connection == nil || call.connection.Status != "connected" {
 		return refuse(http.StatusForbidden, "FORBIDDEN", "the service's connection is gone", map[string]any{"check": "credential",
@@ -349,6 +378,9 @@ func (s *Server) openCredential(call *proxyCall) error {
 }
 
 func (s *Server) checkURL(call *proxyCall) error {
+	if call.targetErr == nil {
+		_, call.targetErr = s.forward.CheckURL(call.request())
+	}
 	if call.targetErr != nil {
 		return call.invalidURL()
 	}
@@ -360,7 +392,9 @@ func (call *proxyCall) invalidURL() error {
 	if !errors.As(call.targetErr, &failure) {
 		return call.targetErr
 	}
-	return refuseForward("url_safety", failure)
+	refusal := refuseForward("url_safety", failure)
+	refusal.details["url"] = call.bareURL()
+	return refusal
 }
 
 // refuseForward answers with what stopped a call on its way out.
@@ -374,44 +408,34 @@ func refuseForward(check string, failure *forward.Error) *apiError {
 	return refuse(failure.Status, failure.Code, failure.Message, details)
 }
 
-// settleCall records how a forwarded call ended: operation, data flow, drift, audit.
+// settleCall records how a forwarded call ended: operation, data flow, audit, drift.
 func (s *Server) settleCall(call *proxyCall, resp *forward.Response, err error, took time.Duration) (*stack.ProxyResponse, error) {
-	op := call.op
-	op.mu.Lock()
-	defer op.mu.Unlock()
+	call.op.mu.Lock()
+	defer call.op.mu.Unlock()
 	call.now = s.clock.now()
-	op.sweep(call.now)
-	data := map[string]any{"service": call.in.Service, "method": call.in.Method, "url": call.bareURL()}
+	call.op.sweep(call.now)
 	if err != nil {
-		return nil, call.failed(err, took, data)
+		return nil, call.failed(err, took)
 	}
 	out := &stack.ProxyResponse{Status: resp.Status, Headers: resp.Headers, Body: resp.Body}
 	call.finishOperation(out)
-	var content any
-	dec := json.NewDecoder(bytes.NewReader(resp.Body))
-	dec.UseNumber() // a number out of range must not keep the rest from being remembered
-	if dec.Decode(&content) == nil {
-		call.passport.mission.flow.Remember(call.in.Service, content)
-	}
-	call.observe(resp.Status, false)
+	call.passport.remember(call.in.Service, out)
 	row := call.row(stack.OutcomeSuccess, "", "")
-	if row.Duration = took; resp.Status >= 400 {
+	if resp.Status >= 400 {
 		row.Outcome, row.ErrorCode = stack.OutcomeFailure, fmt.Sprintf("UPSTREAM_%d", resp.Status)
 	}
-	op.record(call.now, row)
-	data["status"] = resp.Status
-	op.note(call.now, call.passport, "credential.proxy", data)
-	if _, f := call.passport.drift.Observe(detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method, Path: call.target.Path}); f != nil {
-		op.raise(call.now, call.passport, *f)
-	}
+	call.settled(row, took, true, "status", resp.Status)
 	return out, nil
 }
 
-// failed records a call that got no answer from the service.
-func (call *proxyCall) failed(err error, took time.Duration, data map[string]any) error {
+// failed records a call that got no answer from the service. What was not sent counts against no cap.
+func (call *proxyCall) failed(err error, took time.Duration) error {
 	var failure *forward.Error
 	if !errors.As(err, &failure) {
-		failure = &forward.Error{Status: http.StatusBadGateway, Code: "UPSTREAM_UNREACHABLE", Message: err.Error(), Dispatched: true}
+		failure = &forward.Error{Status: http.StatusBadGateway, Code: forward.CodeUnreachable, Message: err.Error(), Dispatched: true}
+	}
+	if !failure.Dispatched {
+		call.use(-1)
 	}
 	refusal := refuseForward("forward", failure)
 	refusal.details["url"] = call.bareURL()
@@ -419,14 +443,36 @@ func (call *proxyCall) failed(err error, took time.Duration, data map[string]any
 		refusal.details["operation_id"], refusal.details["delivery_state"] = call.operationID, state
 	}
 	row := call.row(stack.OutcomeFailure, failure.Code, failure.Message)
-	if row.Duration = took; failure.Status == http.StatusForbidden || failure.Status == http.StatusBadRequest {
+	if failure.Status == http.StatusForbidden || failure.Status == http.StatusBadRequest {
 		row.Outcome = stack.OutcomeBlocked
 	}
-	call.op.record(call.now, row)
-	call.observe(0, true)
-	data["error"] = failure.Code
-	call.op.note(call.now, call.passport, "credential.proxy", data)
+	call.settled(row, took, failure.Dispatched, "error", failure.Code)
 	return refusal
+}
+
+// settled is the end of every call that passed the checks. One that reached its service is scored, with an answer or without.
+func (call *proxyCall) settled(row stack.AuditEntry, took time.Duration, sent bool, result string, value any) {
+	op, p := call.op, call.passport
+	call.observe(row.Outcome != stack.OutcomeSuccess)
+	row.Duration = took
+	op.record(call.now, row)
+	op.note(call.now, p, row.Action, map[string]any{"service": call.in.Service, "method": call.in.Method, "url": call.bareURL(), result: value})
+	if !sent {
+		return
+	}
+	if _, f := p.drift.Observe(detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method, Path: call.target.Path}); f != nil {
+		op.raise(call.now, p, *f)
+	}
+}
+
+// remember keeps what the agent learns from a service for the data-flow wall of its Mission.
+func (p *passport) remember(service string, resp *stack.ProxyResponse) {
+	var content any
+	dec := json.NewDecoder(bytes.NewReader(resp.Body))
+	dec.UseNumber() // a number out of range must not keep the rest from being remembered
+	if dec.Decode(&content) == nil {
+		p.mission.flow.Remember(service, content)
+	}
 }
 
 func (s *Server) proxyUsage(_ context.Context, c *caller, _ none) (*stack.MeterUsage, error) {

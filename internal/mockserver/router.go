@@ -246,15 +246,19 @@ func (s *Server) unknownRoute(w http.ResponseWriter, req *http.Request) {
 }
 
 func (s *Server) wrongMethod(w http.ResponseWriter, req *http.Request) {
-	id := newID("req_")
-	w.Header().Set("X-Request-Id", id)
 	var allowed []string
 	for _, r := range s.routes {
 		if matches(r.pattern, req.URL) && !slices.Contains(allowed, r.method) {
 			allowed = append(allowed, r.method)
 		}
 	}
+	if len(allowed) == 0 { // of a method that it does not know, chi does not look for the path
+		s.unknownRoute(w, req)
+		return
+	}
 	slices.Sort(allowed)
+	id := newID("req_")
+	w.Header().Set("X-Request-Id", id)
 	nearest := s.nearestRoute(req.Method, req.URL)
 	s.noteUnknown(req, id, nearest)
 	err := refuse(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED",

@@ -205,14 +205,8 @@ func (f *Forwarder) prepare(ctx context.Context, r Request) (*http.Request, erro
 	if !slices.Contains(methods, method) {
 		return nil, invalid("method", fmt.Sprintf("is %q", clip(r.Method)), "one of "+strings.Join(methods, ", "))
 	}
-	if r.URL == nil {
-		return nil, badURL("is missing")
-	}
-	u, err := ParseURL(WithQuery(r.URL, r.Query).String())
+	u, err := f.CheckURL(r)
 	if err != nil {
-		return nil, err
-	}
-	if err = f.checkHost(u, r.AllowedHosts); err != nil {
 		return nil, err
 	}
 	if err = r.Credential.check(); err != nil {
@@ -239,6 +233,19 @@ func (f *Forwarder) prepare(ctx context.Context, r Request) (*http.Request, erro
 	}
 	out.Header = header
 	return out, nil
+}
+
+// CheckURL returns the URL that a call would go to, or the same [*Error] for which [Forwarder.Do] would refuse it before it
+// is sent: a URL that cannot be called, or a host to which the credential may not go.
+func (f *Forwarder) CheckURL(r Request) (*url.URL, error) {
+	if r.URL == nil {
+		return nil, badURL("is missing")
+	}
+	u, err := ParseURL(WithQuery(r.URL, r.Query).String())
+	if err != nil {
+		return nil, err
+	}
+	return u, f.checkHost(u, r.AllowedHosts)
 }
 
 // checkHost refuses a host that is not in the list, or, with no list, one that is not mapped and would be dialled.
