@@ -102,8 +102,8 @@ func TestRetryBudgetIsBounded(t *testing.T) {
 }
 
 func FuzzParseError(f *testing.F) {
-	for _, body := range []string{`{"error":{"code":"C","message":"Mission ms_1 is revoked","details":{"a":[1]}}}`, `{"error":"x","y":1}`,
-		`{"error":{"code":"\n","message":"\u001b[0m\u202e"}}`, "<html>\xff", "", "null"} {
+	for _, body := range []string{`{"error":{"code":"C","message":"Mission ms_1 is revoked","details":{"a":[1]}}}`,
+		`{"error":"x","y":1}`, `{"error":{"code":"\n","message":"\u001b[0m\u202e"}}`, "<html>\xff", "", "null"} {
 		f.Add(403, body)
 	}
 	f.Fuzz(func(t *testing.T, status int, body string) {

@@ -62,8 +62,8 @@ func (t *missionTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 func (t *missionTransport) request(req *http.Request) (ProxyRequest, error) {
 	target := *req.URL
 	target.Fragment, target.RawFragment = "", ""
-	r := ProxyRequest{Service: t.service, Method: req.Method, URL: target.String(), OperationID: req.Header.Get(operationHeader),
-		Headers: map[string]string{}}
+	r := ProxyRequest{Service: t.service, Method: req.Method, URL: target.String(),
+		OperationID: req.Header.Get(operationHeader), Headers: map[string]string{}}
 	for name, values := range req.Header {
 		switch http.CanonicalHeaderKey(name) {
 		case "Authorization", "Cookie", "Accept-Encoding", "Content-Length", http.CanonicalHeaderKey(operationHeader):
@@ -88,7 +88,7 @@ func (t *missionTransport) request(req *http.Request) (ProxyRequest, error) {
 	switch {
 	case strings.HasPrefix(kind, "multipart/"), !utf8.Valid(body):
 		return r, &ParamError{Param: "body", Reason: "is " + kind + " or binary; the proxy takes JSON and text"}
-	case isJSON(kind) && json.Valid(body) && bytes.ContainsAny(bytes.TrimSpace(body)[:1], "{["): // scalars go as they are written
+	case isJSON(kind) && json.Valid(body) && bytes.ContainsAny(bytes.TrimSpace(body)[:1], "{["):
 		r.Body = json.RawMessage(body)
 	case kind == "application/x-www-form-urlencoded":
 		form, err := url.ParseQuery(string(body))
@@ -100,7 +100,7 @@ func (t *missionTransport) request(req *http.Request) (ProxyRequest, error) {
 			body = []byte(form.Encode())
 		}
 		r.Body = string(body)
-	default:
+	default: // a scalar of JSON, too: it goes as it is written
 		r.Body = string(body)
 	}
 	return r, nil
@@ -113,7 +113,8 @@ func isJSON(kind string) bool {
 // httpResponse turns a proxied answer into an HTTP response.
 func httpResponse(req *http.Request, r *ProxyResponse) (*http.Response, error) {
 	if r.Status < 100 || r.Status > 999 {
-		return nil, &DecodeError{Method: "POST", Route: "/v1/proxy", Status: 200, Err: fmt.Errorf("the service's status is %d", r.Status)}
+		return nil, &DecodeError{Method: "POST", Route: "/v1/proxy", Status: 200,
+			Err: fmt.Errorf("the service's status is %d", r.Status)}
 	}
 	header := http.Header{}
 	for name, value := range r.Headers {

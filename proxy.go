@@ -26,7 +26,7 @@ type ProxyRequest struct {
 	Method  string            `json:"method"`  // GET, POST, PUT, PATCH or DELETE; GET when empty
 	URL     string            `json:"url"`     // absolute
 	Headers map[string]string `json:"headers,omitempty"`
-	Body    any               `json:"body,omitempty"` // sent as JSON; a string is sent as it is, under the Content-Type given
+	Body    any               `json:"body,omitempty"` // sent as JSON; a string as it is, under the Content-Type given
 	Query   map[string]string `json:"query,omitempty"`
 
 	// PassportToken is the passport that authorises the call.
@@ -43,8 +43,8 @@ type ProxyRequest struct {
 
 // LogValue gives slog what may be logged of a call: service, method and the bare URL.
 func (r ProxyRequest) LogValue() slog.Value {
-	return slog.GroupValue(slog.String("service", r.Service), slog.String("method", r.Method), slog.String("url", bareURL(r.URL)),
-		slog.String("operation_id", r.OperationID))
+	return slog.GroupValue(slog.String("service", r.Service), slog.String("method", r.Method),
+		slog.String("url", bareURL(r.URL)), slog.String("operation_id", r.OperationID))
 }
 
 // bareURL strips user information, query and fragment: what is left may be logged and reported.
@@ -105,14 +105,17 @@ func (r ProxyRequest) normal() (ProxyRequest, error) {
 		r.Method = http.MethodGet
 	}
 	if !slices.Contains(proxyMethods, r.Method) {
-		return r, &ParamError{Param: "method", Reason: "is " + excerpt([]byte(r.Method)) + "; it may be " + strings.Join(proxyMethods, ", ")}
+		return r, &ParamError{Param: "method",
+			Reason: "is " + excerpt([]byte(r.Method)) + "; it may be " + strings.Join(proxyMethods, ", ")}
 	}
 	return r, checkProxyURL(r.URL)
 }
 
+// placeholders are filled in by the server; what they stand for is checked there.
+var placeholders = strings.NewReplacer("{{instance_url}}", "https://instance", "{{account_id}}", "account")
+
 func checkProxyURL(raw string) error {
-	// {{instance_url}} and {{account_id}} are filled in by the server; what they stand for is checked there.
-	u, err := url.Parse(strings.NewReplacer("{{instance_url}}", "https://instance", "{{account_id}}", "account").Replace(raw))
+	u, err := url.Parse(placeholders.Replace(raw))
 	switch {
 	case err != nil:
 		return &ParamError{Param: "url", Reason: "is not a URL"}
@@ -131,7 +134,7 @@ func checkProxyURL(raw string) error {
 // It fails with a [*ParamError] before anything is sent, [ErrForbidden] for a service or host out of scope or a broken
 // constraint, [ErrMissionCapExceeded], [ErrDataFlowBlocked], [ErrPassportRevoked], [ErrPassportExpired],
 // [ErrOperationReused], and with codes UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE and RESPONSE_TOO_LARGE when the service gave
-// no answer.
+// no answer. Of a write that had reached the service by then, that error stands behind [ErrOutcomeUnknown].
 //
 // POST /v1/proxy
 func (s *ProxyService) Request(ctx context.Context, r ProxyRequest) (*ProxyResponse, error) {
@@ -246,10 +249,13 @@ func unknownOutcome(operationID string, cause error) error {
 }
 
 // ask learns from the server what became of a write that failed: its answer, or that it may be sent again.
-func (s *ProxyService) ask(ctx context.Context, r ProxyRequest, failure error) (resp *ProxyResponse, again bool, err error) {
+func (s *ProxyService) ask(
+	ctx context.Context, r ProxyRequest, failure error,
+) (resp *ProxyResponse, again bool, err error) {
 	const patience = 11 // together over 35 s, more than the server gives a service
+	params := ProxyOperationParams{OperationID: r.OperationID, IncludeResponse: true, PassportToken: r.PassportToken}
 	for i := range patience {
-		op, err := s.GetOperation(ctx, ProxyOperationParams{OperationID: r.OperationID, IncludeResponse: true, PassportToken: r.PassportToken})
+		op, err := s.GetOperation(ctx, params)
 		var apiErr *Error
 		switch {
 		case errors.As(err, &apiErr) && apiErr.Code == "NOT_FOUND": // it never got as far as an operation
@@ -378,9 +384,10 @@ type ProxyOperation struct {
 	CreatedAt          time.Time       `json:"created_at"`
 	DispatchedAt       *time.Time      `json:"dispatched_at"`
 	ResponseReceivedAt *time.Time      `json:"response_received_at"`
-	ProviderOutcome    string          `json:"provider_outcome"` // not_required, pending, confirmed, not_found, contradictory or expired
-	ProviderStatus     string          `json:"provider_status,omitempty"`
-	Response           *ProxyResponse  `json:"response,omitempty"`
+	// ProviderOutcome is not_required, pending, confirmed, not_found, contradictory or expired.
+	ProviderOutcome string         `json:"provider_outcome"`
+	ProviderStatus  string         `json:"provider_status,omitempty"`
+	Response        *ProxyResponse `json:"response,omitempty"`
 }
 
 // ProxyOperationParams names a proxied write.

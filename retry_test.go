@@ -135,7 +135,8 @@ func TestRetryEndsWell(t *testing.T) {
 // The wait is a random part of a ceiling that doubles, whatever the failure.
 func TestFullJitter(t *testing.T) {
 	t.Parallel()
-	for name, one := range map[string]step{"status": answer(503, ""), "connection": broken(io.EOF), "cut body": cut(), "dial": broken(errDial)} {
+	for name, one := range map[string]step{"status": answer(503, ""), "connection": broken(io.EOF), "cut body": cut(),
+		"dial": broken(errDial)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -162,15 +163,18 @@ func TestFullJitter(t *testing.T) {
 func TestRetryAfterIsAFloor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		date := func(after time.Duration, layout string) func() string {
+			return func() string { return time.Now().Add(after).UTC().Format(layout) }
+		}
 		for name, tc := range map[string]struct {
 			after    func() string
 			low, top time.Duration
 		}{
 			"seconds":           {func() string { return "7" }, 7 * time.Second, 8 * time.Second},
 			"the cap":           {func() string { return "30" }, 30 * time.Second, 31 * time.Second},
-			"a date":            {func() string { return time.Now().Add(9 * time.Second).UTC().Format(http.TimeFormat) }, 8 * time.Second, 9 * time.Second},
-			"an old form":       {func() string { return time.Now().Add(9 * time.Second).UTC().Format(time.ANSIC) }, 8 * time.Second, 9 * time.Second},
-			"a date that is by": {func() string { return time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat) }, 0, time.Second},
+			"a date":            {date(9*time.Second, http.TimeFormat), 8 * time.Second, 9 * time.Second},
+			"an old form":       {date(9*time.Second, time.ANSIC), 8 * time.Second, 9 * time.Second},
+			"a date that is by": {date(-time.Hour, http.TimeFormat), 0, time.Second},
 			"nonsense":          {func() string { return "soon" }, 0, time.Second},
 			"below zero":        {func() string { return "-5" }, 0, time.Second},
 			"zero":              {func() string { return "0" }, 0, time.Second},

@@ -112,7 +112,8 @@ func TestTypesWithSecretsDoNotPrint(t *testing.T) {
 // What slog shows of a proxied call is the URL without user information, query and fragment, and nothing of the rest.
 func TestProxyRequestInLogs(t *testing.T) {
 	t.Parallel()
-	r := stack.ProxyRequest{Service: "slack", Method: "POST", URL: "https://u:" + canary + "@h.example/p?q=" + canary + "#" + canary,
+	r := stack.ProxyRequest{Service: "slack", Method: "POST",
+		URL:     "https://u:" + canary + "@h.example/p?q=" + canary + "#" + canary,
 		Headers: map[string]string{"X-Key": canary}, Body: canary, Query: map[string]string{"k": canary},
 		PassportToken: stack.NewSecret(canary), ApprovalID: "apr_1", OperationID: "op"}
 	var js bytes.Buffer

@@ -162,7 +162,8 @@ func WithPollInterval(interval time.Duration) Option {
 // It fails with a [*ParamError] for a bad option and with [ErrNoCredentials] when there is no key to use. It makes no
 // network call.
 func New(opts ...Option) (*Client, error) {
-	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries, logger: slog.New(slog.DiscardHandler)}
+	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
+		logger: slog.New(slog.DiscardHandler)}
 	for _, opt := range opts {
 		if opt == nil {
 			return nil, &ParamError{Param: "option", Reason: "is nil"}
@@ -229,8 +230,8 @@ func parsePath(path string) (*url.URL, error) {
 	}
 	if bad {
 		shown, _, _ := strings.Cut(path, "?")
-		return nil, &ParamError{Param: "path", Reason: fmt.Sprintf("is %q; it must begin with one slash, such as /v1/agents, be escaped, "+
-			"and have no fragment and no segment . or ..", excerpt([]byte(shown)))}
+		return nil, &ParamError{Param: "path", Reason: fmt.Sprintf("is %q; it must begin with one slash, such as /v1/agents, "+
+			"be escaped, and have no fragment and no segment . or ..", excerpt([]byte(shown)))}
 	}
 	return rel, nil
 }
@@ -248,7 +249,8 @@ func parseBaseURL(source, raw string) (*url.URL, error) {
 	case err != nil:
 		return nil, &ParamError{Param: source, Reason: "is not a URL: " + errors.Unwrap(err).Error()}
 	case (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
-		return nil, &ParamError{Param: source, Reason: fmt.Sprintf("is %q; it must be http(s)://host[/prefix]", excerpt([]byte(raw)))}
+		shown := excerpt([]byte(raw))
+		return nil, &ParamError{Param: source, Reason: fmt.Sprintf("is %q; it must be http(s)://host[/prefix]", shown)}
 	}
 	u.Host = strings.ToLower(u.Host)
 	return u, nil

@@ -74,8 +74,9 @@ func TestBaseURLs(t *testing.T) {
 			assert.Equal(t, want+"/v1/agents/a%2Fb", r.URL.String(), given)
 		}
 	}
-	for _, bad := range []string{"ftp://x", "https://", "https:///v1", "https://:443", "http:x", "/v1", "x", "://", "https://x:port", "https://x y",
-		"https://x/%zz", "https://x\x00", "https://hunter2@x", "https://u:hunter2@x", "https://u:hunter2/x@x", "https://u:hunter2%zz@x",
+	for _, bad := range []string{"ftp://x", "https://", "https:///v1", "https://:443", "http:x", "/v1", "x", "://",
+		"https://x:port", "https://x y", "https://x/%zz", "https://x\x00", "https://hunter2@x", "https://u:hunter2@x", "https://u:hunter2/x@x",
+		"https://u:hunter2%zz@x",
 		"https://x?key=hunter2", "https://x?", "https://x/#hunter2", "https://x#"} {
 		_, err := stack.New(stack.WithAPIKey("k"), stack.WithBaseURL(bad))
 		requireParam(t, err, "WithBaseURL")
@@ -133,7 +134,8 @@ func TestImportGraph(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").CombinedOutput()
 	require.NoError(t, err, string(out))
-	for _, foreign := range []string{"tmc/langchaingo", "go-chi/chi", "internal/mockserver", "jsonschema-go", "stack/stacktest", "stretchr/testify"} {
+	for _, foreign := range []string{"tmc/langchaingo", "go-chi/chi", "internal/mockserver", "jsonschema-go", "stack/stacktest",
+		"stretchr/testify"} {
 		assert.NotContains(t, string(out), foreign)
 	}
 	assert.Contains(t, strings.Fields(string(out)), "github.com/getstack-go/stack")

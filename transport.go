@@ -154,7 +154,8 @@ func newTransport(base *url.URL, key Secret, cfg config) *transport {
 	}
 	inner.Timeout = cfg.timeout
 	inner.CheckRedirect = refuseForeignRedirect
-	t := &transport{base: base, apiKey: key, logger: cfg.logger, http: &inner, maxRetries: cfg.maxRetries, budget: newRetryBudget(),
+	t := &transport{base: base, apiKey: key, logger: cfg.logger, http: &inner, maxRetries: cfg.maxRetries,
+		budget:    newRetryBudget(),
 		userAgent: fmt.Sprintf("getstack-go/%s (%s; %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)}
 	if cfg.userAgent != "" {
 		t.userAgent += " " + cfg.userAgent

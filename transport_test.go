@@ -92,8 +92,8 @@ var errDial = &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection r
 
 func script(t *testing.T, s *scripted, opts ...stack.Option) *stack.Client {
 	t.Helper()
-	c, err := stack.New(append([]stack.Option{stack.WithBaseURL("https://api.example/prefix/"), stack.WithAPIKey("sk_live_canary"),
-		stack.WithHTTPClient(&http.Client{Transport: s})}, opts...)...)
+	c, err := stack.New(append([]stack.Option{stack.WithBaseURL("https://api.example/prefix/"),
+		stack.WithAPIKey("sk_live_canary"), stack.WithHTTPClient(&http.Client{Transport: s})}, opts...)...)
 	require.NoError(t, err)
 	return c
 }
@@ -154,9 +154,13 @@ func TestRequestFormOverTCP(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.Do(ctx, "HEAD", "/v1/x?y=%20", nil, nil))
 
-	wants := []seen{{method: "GET", uri: "/prefix/v1/agents/a%2Fb"}, {method: "POST", uri: "/prefix/v1/agents/agt_1/unblock"},
-		{method: "DELETE", uri: "/prefix/v1/agents/agt_1"}, {method: "POST", uri: "/prefix/v1/agents/register", body: `{"name":"é"}`, length: 13},
-		{method: "HEAD", uri: "/prefix/v1/x?y=%20"}}
+	wants := []seen{
+		{method: "GET", uri: "/prefix/v1/agents/a%2Fb"},
+		{method: "POST", uri: "/prefix/v1/agents/agt_1/unblock"},
+		{method: "DELETE", uri: "/prefix/v1/agents/agt_1"},
+		{method: "POST", uri: "/prefix/v1/agents/register", body: `{"name":"é"}`, length: 13},
+		{method: "HEAD", uri: "/prefix/v1/x?y=%20"},
+	}
 	require.Len(t, got, len(wants))
 	for i, want := range wants {
 		header := got[i].header
@@ -195,8 +199,10 @@ func TestRedirectsOverTCP(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "moved", credential.Provider)
 	_, err = c.Credentials.Get(t.Context(), "away", passport)
-	require.EqualError(t, err, "stack: GET /v1/credentials/{provider}: redirect refused: it leads to another scheme, host or port")
-	_, err = c.Proxy.Post(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x", PassportToken: passport.PassportToken})
+	require.EqualError(t, err,
+		"stack: GET /v1/credentials/{provider}: redirect refused: it leads to another scheme, host or port")
+	_, err = c.Proxy.Post(t.Context(),
+		stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x", PassportToken: passport.PassportToken})
 	require.ErrorContains(t, err, "redirect refused: the call is a POST")
 	assert.Zero(t, foreign.Load())
 	assert.Subset(t, []string{"Bearer sk_1-token"}, keys, "on the same host the key goes along")
@@ -204,9 +210,9 @@ func TestRedirectsOverTCP(t *testing.T) {
 
 func TestIDsAreEscaped(t *testing.T) {
 	t.Parallel()
-	for id, want := range map[string]string{"a b": "a%20b", "a/b": "a%2Fb", "a?b": "a%3Fb", "../x": "..%2Fx", "a%2Fb": "a%252Fb", "é": "%C3%A9",
-		"a#b": "a%23b", "a+b": "a%2Bb", "A-z_0.9~": "A-z_0.9~", "...": "...", "a\nb": "a%0Ab", "a{b}": "a%7Bb%7D", "a:b@c": "a%3Ab%40c",
-		"\xff": "%FF", " ": "%20"} {
+	for id, want := range map[string]string{"a b": "a%20b", "a/b": "a%2Fb", "a?b": "a%3Fb", "../x": "..%2Fx", "a%2Fb": "a%252Fb",
+		"é": "%C3%A9", "a#b": "a%23b", "a+b": "a%2Bb", "A-z_0.9~": "A-z_0.9~", "...": "...", "a\nb": "a%0Ab", "a{b}": "a%7Bb%7D",
+		"a:b@c": "a%3Ab%40c", "\xff": "%FF", " ": "%20"} {
 		s := &scripted{steps: []step{answer(200, agentJSON)}}
 		_, err := script(t, s).Agents.Get(t.Context(), id)
 		require.NoError(t, err)
@@ -246,7 +252,8 @@ func TestBodiesAreChecked(t *testing.T) {
 	t.Parallel()
 	s := &scripted{steps: []step{answer(200, "{}")}}
 	c := script(t, s)
-	for name, body := range map[string]any{"NaN": math.NaN(), "infinity": math.Inf(-1), "channel": make(chan int), "func": func() {}} {
+	for name, body := range map[string]any{"NaN": math.NaN(), "infinity": math.Inf(-1), "channel": make(chan int),
+		"func": func() {}} {
 		in := map[string]any{"n": body}
 		requireParam(t, c.Do(t.Context(), "POST", "/v1/x", in, nil), "body of POST /v1/x")
 		_, err := c.Proxy.Post(t.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/x", Body: in})
@@ -266,16 +273,16 @@ func TestDo(t *testing.T) {
 	assert.Equal(t, "https://api.example/prefix/v1/new/a%2Fb?x=1&y=2", s.requests[0].URL.String())
 	assert.Equal(t, "POST", s.requests[0].Method)
 	assert.Equal(t, `{"k":"<v>"}`, s.bodies[0])
-	for path, want := range map[string]string{
-		"/": "/prefix/", "/v1/x/": "/prefix/v1/x/", "/v1//x": "/prefix/v1//x", "/v1/x?a=b%20c&d": "/prefix/v1/x?a=b%20c&d",
-		"/v1/a:b": "/prefix/v1/a:b", "/v1/%2e%2e%2f": "/prefix/v1/%2e%2e%2f", "/v1/...": "/prefix/v1/...", "/v1/x?next=//evil.example/..": "/prefix/v1/x?next=//evil.example/..",
+	for _, path := range []string{
+		"/", "/v1/x/", "/v1//x", "/v1/x?a=b%20c&d", "/v1/a:b", "/v1/%2e%2e%2f", "/v1/...", "/v1/x?next=//evil.example/..",
 	} {
 		require.NoError(t, c.Do(t.Context(), "GET", path, nil, nil), path)
-		assert.Equal(t, "https://api.example"+want, s.requests[len(s.requests)-1].URL.String())
+		assert.Equal(t, "https://api.example/prefix"+path, s.requests[len(s.requests)-1].URL.String())
 	}
 	sent := len(s.requests)
-	for _, path := range []string{"", "v1/x", "//evil.example/v1", "//evil.example/..", "///evil.example", "https://evil.example/", "/v1/x#part", "/v1/x#",
-		"/v1/../x", "/v1/..", "/./v1", "/v1/%2e%2E/x", "/v1/a b", "/v1/é", "/v1/x?a b", "/v1/%zz", "/v1/x\r\nX-Evil: 1", "?x", "/v1/..?q=hunter2"} {
+	for _, path := range []string{"", "v1/x", "//evil.example/v1", "//evil.example/..", "///evil.example", "https://evil.example/",
+		"/v1/x#part", "/v1/x#", "/v1/../x", "/v1/..", "/./v1", "/v1/%2e%2E/x", "/v1/a b", "/v1/é", "/v1/x?a b", "/v1/%zz",
+		"/v1/x\r\nX-Evil: 1", "?x", "/v1/..?q=hunter2"} {
 		err := c.Do(t.Context(), "GET", path, nil, nil)
 		requireParam(t, err, "path")
 		assert.NotContains(t, err.Error(), "hunter2", "the query may hold secrets")
@@ -367,8 +374,8 @@ func TestLogsAndErrorsAreBare(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	for _, one := range []step{answer(200, agentJSON, "X-Request-Id", "req_1"), answer(403, `{"error":{"code":"FORBIDDEN","message":"no"}}`),
-		broken(errors.New("broken pipe"))} {
+	for _, one := range []step{answer(200, agentJSON, "X-Request-Id", "req_1"),
+		answer(403, `{"error":{"code":"FORBIDDEN","message":"no"}}`), broken(errors.New("broken pipe"))} {
 		s := &scripted{steps: []step{one}}
 		c := script(t, s, stack.WithLogger(logger), stack.WithMaxRetries(1))
 		_, err := c.Audit.List(t.Context(), stack.AuditListParams{AgentID: "agt_secretid"})
@@ -403,7 +410,8 @@ func TestClientIsSafeForConcurrentUse(t *testing.T) {
 // One whole call over a transport in memory: what the client itself costs.
 func BenchmarkGet(b *testing.B) {
 	transport := transportFunc(func(r *http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(agentJSON)), Request: r}, nil
+		body := io.NopCloser(strings.NewReader(agentJSON))
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: body, Request: r}, nil
 	})
 	c, err := stack.New(stack.WithAPIKey("k"), stack.WithHTTPClient(&http.Client{Transport: transport}))
 	require.NoError(b, err)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -146,7 +147,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 			map[string]any{"check": "body_size", "allowed": limit})
 	}
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "INVALID_REQUEST", "the body ended early", map[string]any{"check": "validation", "field": "body"})
+		return nil, invalid("body", "cut short", "as long as its Content-Length says")
 	}
 	if len(data) > 0 {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -315,10 +316,10 @@ func (w *strictWalk) object(t reflect.Type, path string) error {
 	fields := jsonFields(t)
 	sent := map[string]bool{}
 	err := w.members(path, func(name string) error {
-		f, ok := fields[name]
+		f, ok := fields.byName[name]
 		if !ok {
 			return refuse(http.StatusBadRequest, "INVALID_REQUEST", "unknown field "+clip(path+"."+name), map[string]any{
-				"check": "validation", "field": clip(path + "." + name), "allowed": sortedKeys(fields)})
+				"check": "validation", "field": clip(path + "." + name), "allowed": sortedKeys(fields.byName)})
 		}
 		sent[name] = true
 		return w.value(f.typ, path+"."+name, f.optional)
@@ -326,9 +327,9 @@ func (w *strictWalk) object(t reflect.Type, path string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range sortedKeys(fields) {
-		if f := fields[name]; !f.optional && !sent[name] {
-			return invalid(path+"."+name, nil, expected(f.typ))
+	for _, name := range fields.required {
+		if !sent[name] {
+			return invalid(path+"."+name, nil, expected(fields.byName[name].typ))
 		}
 	}
 	return nil
@@ -357,7 +358,7 @@ func (w *strictWalk) members(path string, member func(name string) error) error 
 // elements walks an array whose opening bracket has been read.
 func (w *strictWalk) elements(path string, element func(at string) error) error {
 	for i := 0; w.dec.More(); i++ {
-		if err := element(fmt.Sprintf("%s[%d]", path, i)); err != nil {
+		if err := element(path + "[" + strconv.Itoa(i) + "]"); err != nil {
 			return err
 		}
 	}
@@ -398,18 +399,34 @@ type jsonField struct {
 	optional bool
 }
 
-// jsonFields lists the fields of a struct by their wire names, embedded structs included.
-func jsonFields(t reflect.Type) map[string]jsonField {
-	fields := map[string]jsonField{}
+// structFields are the fields of a struct by their wire names, embedded structs included.
+type structFields struct {
+	byName   map[string]jsonField
+	required []string // in order
+}
+
+var knownStructs sync.Map // reflect.Type → structFields
+
+func jsonFields(t reflect.Type) structFields {
+	if known, ok := knownStructs.Load(t); ok {
+		return known.(structFields)
+	}
+	fields := structFields{byName: map[string]jsonField{}}
 	for _, f := range reflect.VisibleFields(t) {
 		tag, ok := f.Tag.Lookup("json")
 		if !ok || tag == "-" || !f.IsExported() {
 			continue
 		}
 		parts := strings.Split(tag, ",")
-		fields[parts[0]] = jsonField{f.Type, slices.Contains(parts, "omitempty") || slices.Contains(parts, "omitzero") ||
-			f.Type.Kind() == reflect.Pointer}
+		optional := slices.Contains(parts, "omitempty") || slices.Contains(parts, "omitzero") || f.Type.Kind() == reflect.Pointer
+		fields.byName[parts[0]] = jsonField{f.Type, optional}
 	}
+	for _, name := range sortedKeys(fields.byName) {
+		if !fields.byName[name].optional {
+			fields.required = append(fields.required, name)
+		}
+	}
+	knownStructs.Store(t, fields)
 	return fields
 }
 

@@ -45,7 +45,8 @@ func forbidden(message string, details map[string]any) *apiError {
 
 // notFound is the answer for an object that is absent or another operator's.
 func notFound(what, id string) *apiError {
-	return refuse(http.StatusNotFound, "NOT_FOUND", what+" not found: "+clip(id), map[string]any{"check": "exists", "sent": clip(id)})
+	return refuse(http.StatusNotFound, "NOT_FOUND", what+" not found: "+clip(id),
+		map[string]any{"check": "exists", "sent": clip(id)})
 }
 
 // invalid is a 400 that names the field, what it was and what it may be.

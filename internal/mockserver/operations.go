@@ -20,6 +20,9 @@ type operation struct {
 	digest   [sha256.Size]byte
 	agentID  string
 	response *stack.ProxyResponse
+
+	observedBy *passport // whose review looks at it
+	observedAt int       // its place among what that passport did
 }
 
 var operationIDPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{22,256}$`)
@@ -87,9 +90,9 @@ func (call *proxyCall) beginOperation() {
 		return
 	}
 	at := call.now
-	o.ProxyOperation = stack.ProxyOperation{OperationID: call.operationID, DeliveryState: stack.DeliveryDispatching, ReplayState: stack.ReplayNone,
-		AccountingState: stack.AccountingReserved, Provider: call.in.Service, Method: call.in.Method, CreatedAt: or(o.CreatedAt, at),
-		DispatchedAt: &at, ProviderOutcome: "pending"}
+	o.ProxyOperation = stack.ProxyOperation{OperationID: call.operationID, DeliveryState: stack.DeliveryDispatching,
+		ReplayState: stack.ReplayNone, AccountingState: stack.AccountingReserved, Provider: call.in.Service,
+		Method: call.in.Method, CreatedAt: or(o.CreatedAt, at), DispatchedAt: &at, ProviderOutcome: "pending"}
 	call.op.operations[call.operationID] = o
 }
 
@@ -100,9 +103,9 @@ func (call *proxyCall) finishOperation(resp *stack.ProxyResponse) {
 		return
 	}
 	at := call.now
-	o.DeliveryState, o.ReplayState, o.AccountingState, o.ResponseReceivedAt = stack.DeliveryResponseReceived, stack.ReplayAvailable,
-		stack.AccountingCommitted, &at
-	o.ProviderOutcome, o.response = "not_required", resp
+	o.DeliveryState, o.ReplayState = stack.DeliveryResponseReceived, stack.ReplayAvailable
+	o.AccountingState, o.ProviderOutcome = stack.AccountingCommitted, "not_required"
+	o.ResponseReceivedAt, o.response = &at, resp
 	call.op.due.add(at.Add(operationLife), o.expire)
 }
 
@@ -112,11 +115,11 @@ func (call *proxyCall) failOperation(dispatched bool) (stack.DeliveryState, bool
 	if o == nil {
 		return "", false
 	}
-	o.DeliveryState, o.AccountingState, o.DispatchedAt = stack.DeliveryAdmitted, stack.AccountingReleased, nil
-	o.ProviderOutcome = "not_required"
-	if dispatched {
-		at := call.now
-		o.DeliveryState, o.AccountingState, o.DispatchedAt, o.ProviderOutcome = stack.DeliveryOutcomeUnknown, stack.AccountingCommitted, &at, "pending"
+	if dispatched { // its provider's outcome stays pending
+		o.DeliveryState, o.AccountingState = stack.DeliveryOutcomeUnknown, stack.AccountingCommitted
+	} else {
+		o.DeliveryState, o.AccountingState = stack.DeliveryAdmitted, stack.AccountingReleased
+		o.DispatchedAt, o.ProviderOutcome = nil, "not_required"
 	}
 	return o.DeliveryState, true
 }

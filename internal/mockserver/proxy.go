@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/getstack-go/stack"
-	"github.com/getstack-go/stack/internal/mockserver/constraint"
 	"github.com/getstack-go/stack/internal/mockserver/detect"
 	"github.com/getstack-go/stack/internal/mockserver/forward"
 )
@@ -122,7 +120,8 @@ func (call *proxyCall) validate() error {
 	if !slices.Contains(proxyMethods, in.Method) {
 		return invalid("body.method", in.Method, "one of "+strings.Join(proxyMethods, ", "))
 	}
-	if err := firstError(filled("body.service", in.Service), atMost("body.service", in.Service, maxServiceName)); err != nil {
+	if err := firstError(filled("body.service", in.Service),
+		atMost("body.service", in.Service, maxServiceName)); err != nil {
 		return err
 	}
 	if call.operationID != "" {
@@ -176,6 +175,7 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 		}
 		if call.replay != nil {
 			p.remember(call.in.Service, call.replay)
+			call.observe(call.replay.Status >= 400)
 			op.record(call.now, call.row(stack.OutcomeSuccess, "", "replayed"))
 			return nil
 		}
@@ -204,8 +204,7 @@ func (call *proxyCall) refused(err error) error {
 	}
 	call.op.record(call.now, call.row(stack.OutcomeBlocked, code, err.Error()))
 	call.observe(true)
-	call.op.note(call.now, call.passport, "credential.proxy", map[string]any{"service": clip(call.in.Service), "method": call.in.Method,
-		"url": call.bareURL(), "refused": code})
+	call.note("refused", code)
 	return err
 }
 
@@ -222,13 +221,27 @@ func (call *proxyCall) row(outcome stack.AuditOutcome, code, message string) sta
 
 const maxObserved = 50_000 // calls that one passport's review can look at
 
-// observe keeps the call for the review at checkout.
+// observe keeps the call for the review at checkout. All attempts at one write are one call, as they are for its agent.
 func (call *proxyCall) observe(failed bool) {
-	p := call.passport
-	if len(p.observed) < maxObserved {
-		p.observed = append(p.observed, detect.ObservedCall{Service: call.in.Service, Method: call.in.Method, URL: call.bareURL(),
-			Failed: failed})
+	p, o := call.passport, call.operation
+	if o != nil && o.observedBy == p {
+		p.observed[o.observedAt].Failed = failed
+		return
 	}
+	if len(p.observed) == maxObserved {
+		return
+	}
+	if o != nil {
+		o.observedBy, o.observedAt = p, len(p.observed)
+	}
+	p.observed = append(p.observed, detect.ObservedCall{Service: call.in.Service, Method: call.in.Method,
+		URL: call.bareURL(), Failed: failed})
+}
+
+// note tells the Mission's activity of the call and what came of it.
+func (call *proxyCall) note(result string, value any) {
+	call.op.note(call.now, call.passport, "credential.proxy", map[string]any{"service": clip(call.in.Service),
+		"method": call.in.Method, "url": call.bareURL(), result: value})
 }
 
 // bareURL is what may be kept of the URL: no user information, query or fragment.
@@ -254,162 +267,10 @@ func (call *proxyCall) resolveTarget() {
 	call.target, call.targetErr = forward.ParseURL(raw)
 }
 
-func (s *Server) checkPlan(call *proxyCall) error { return call.op.charge(call.now, meterProxy) }
-
-func (s *Server) checkServiceScope(call *proxyCall) error {
-	p, name := call.passport, call.in.Service
-	service, ok := p.service(name)
-	if !ok {
-		call.op.raise(call.now, p, outsideScope(p, name, "A proxied call names a service outside the passport's scope."))
-		return forbidden(fmt.Sprintf("service %q is outside the passport's scope", clip(name)), map[string]any{"check": "service_scope",
-			"sent": clip(name), "allowed": p.reachableServices(), "intent_services": p.claims.STK.IntentServices,
-			"granted_providers": p.grantedProviders()})
-	}
-	call.service = service
-	return nil
-}
-
-func (p *passport) reachableServices() []string {
-	names := []string{}
-	for _, name := range p.grantedProviders() {
-		if p.declares(name) && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-func (s *Server) checkConstraints(call *proxyCall) error {
-	if len(call.service.Constraints) == 0 {
-		return nil
-	}
-	if call.targetErr != nil {
-		return call.invalidURL()
-	}
-	v := constraint.Check(call.service.Constraints, constraint.Request{Method: call.in.Method, URL: forward.WithQuery(call.target, call.in.Query),
-		Headers: call.in.Headers, Body: call.content})
-	if v == nil {
-		return nil
-	}
-	call.op.raise(call.now, call.passport, detect.Finding{Signal: detect.ConstraintViolation, Severity: stack.SeverityWarning,
-		Detail: clip(v.Constraint.Path), Message: "A proxied call breaks a constraint: " + v.Error() + ".",
-		Metadata: map[string]any{"service": call.in.Service, "path": v.Constraint.Path, "op": v.Constraint.Op}})
-	return forbidden("a constraint does not hold: "+v.Error(), map[string]any{"check": "constraint", "path": v.Constraint.Path,
-		"op": v.Constraint.Op, "sent": clipped(v.Got), "allowed": v.Constraint.Value, "missing": v.Missing})
-}
-
-// checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so. The
-// repetition of a write that was sent already is no further action.
-func (s *Server) checkMissionCaps(call *proxyCall) error {
-	m, repeated := call.passport.mission, call.isRepetition()
-	var crossed []capCrossing
-	if limit := m.Caps.MaxActions; limit > 0 && m.Usage.Actions >= limit && !repeated {
-		crossed = append(crossed, capCrossing{"max_actions", m.Usage.Actions + 1, limit})
-	}
-	if limit, ok := m.Caps.MaxActionsPerService[call.in.Service]; ok && m.Usage.ActionsPerService[call.in.Service] >= limit && !repeated {
-		crossed = append(crossed, capCrossing{"max_actions_per_service", m.Usage.ActionsPerService[call.in.Service] + 1, limit})
-	}
-	if m.maxDuration > 0 && call.now.Sub(m.OpenedAt) > m.maxDuration {
-		crossed = append(crossed, capCrossing{"max_duration_seconds", int(call.now.Sub(m.OpenedAt) / time.Second), int(m.maxDuration / time.Second)})
-	}
-	for _, c := range crossed {
-		if err := call.op.crosses(call.now, call.passport, m, c, "A proxied call", map[string]any{"service": call.in.Service}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Server) checkDataFlow(call *proxyCall) error {
-	parts := []detect.Part{{Name: "body", Value: call.content}, {Name: "query", Value: call.in.Query}}
-	if text, ok := call.content.(string); ok { // a form with a fault in it comes as text, and the service may read it yet
-		parts = append(parts, detect.Part{Name: "body", Value: unescaped(text)})
-	}
-	if call.target != nil {
-		parts = append(parts, detect.Part{Name: "path", Value: call.target.Path},
-			detect.Part{Name: "query", Value: unescaped(call.target.RawQuery)})
-	}
-	headers := map[string]string{}
-	for name, value := range call.in.Headers {
-		if kind := strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "Accept"); !kind || !mediaTypes.MatchString(value) {
-			headers[name] = value
-		}
-	}
-	parts = append(parts, detect.Part{Name: "headers", Value: headers})
-	f := call.passport.mission.flow.Check(call.in.Service, call.service.AllowDataFrom, parts...)
-	if f == nil {
-		return nil
-	}
-	call.op.raise(call.now, call.passport, *f)
-	details := map[string]any{"check": "data_flow", "allowed": call.service.AllowDataFrom}
-	for key, value := range f.Metadata {
-		details[key] = value
-	}
-	return refuse(http.StatusForbidden, "DATA_FLOW_BLOCKED", f.Message, details)
-}
-
-// mediaTypes is what every request has in its Content-Type and Accept headers: "application/json" is long enough to be a
-// remembered field. Parameters that are long enough for one are not among them.
-var mediaTypes = regexp.MustCompile(`^(?:(?:^|,)\s*[\w.+*-]+/[\w.+*-]+(?:\s*;\s*[\w-]{1,15}="?[\w.-]{0,15}"?)*\s*)+$`)
-
-// unescaped undoes the percent-encoding of a form or a query as far as it is one.
-func unescaped(text string) string {
-	parts := strings.Split(strings.ReplaceAll(text, "+", " "), "%")
-	for i, part := range parts[1:] {
-		if len(part) >= 2 {
-			if b, err := hex.DecodeString(part[:2]); err == nil {
-				parts[i+1] = string(b) + part[2:]
-				continue
-			}
-		}
-		parts[i+1] = "%" + part
-	}
-	return strings.Join(parts, "")
-}
-
-func (s *Server) openCredential(call *proxyCall) error {
-	if call.connection == nil || call.connection.Status != "connected" {
-		return refuse(http.StatusForbidden, "FORBIDDEN", "the service's connection is gone", map[string]any{"check": "credential",
-			"sent": call.service.ConnectionID, "allowed": "a connected service"})
-	}
-	credential, err := s.credentialOf(call.connection)
-	call.credential = credential
-	return err
-}
-
-func (s *Server) checkURL(call *proxyCall) error {
-	if call.targetErr == nil {
-		_, call.targetErr = s.forward.CheckURL(call.request())
-	}
-	if call.targetErr != nil {
-		return call.invalidURL()
-	}
-	return nil
-}
-
-func (call *proxyCall) invalidURL() error {
-	var failure *forward.Error
-	if !errors.As(call.targetErr, &failure) {
-		return call.targetErr
-	}
-	refusal := refuseForward("url_safety", failure)
-	refusal.details["url"] = call.bareURL()
-	return refusal
-}
-
-// refuseForward answers with what stopped a call on its way out.
-func refuseForward(check string, failure *forward.Error) *apiError {
-	details := map[string]any{"check": check}
-	for name, value := range map[string]string{"field": failure.Field, "sent": failure.Sent, "allowed": failure.Allowed} {
-		if value != "" {
-			details[name] = value
-		}
-	}
-	return refuse(failure.Status, failure.Code, failure.Message, details)
-}
-
 // settleCall records how a forwarded call ended: operation, data flow, audit, drift.
-func (s *Server) settleCall(call *proxyCall, resp *forward.Response, err error, took time.Duration) (*stack.ProxyResponse, error) {
+func (s *Server) settleCall(
+	call *proxyCall, resp *forward.Response, err error, took time.Duration,
+) (*stack.ProxyResponse, error) {
 	call.op.mu.Lock()
 	defer call.op.mu.Unlock()
 	call.now = s.clock.now()
@@ -432,7 +293,8 @@ func (s *Server) settleCall(call *proxyCall, resp *forward.Response, err error, 
 func (call *proxyCall) failed(err error, took time.Duration) error {
 	var failure *forward.Error
 	if !errors.As(err, &failure) {
-		failure = &forward.Error{Status: http.StatusBadGateway, Code: forward.CodeUnreachable, Message: err.Error(), Dispatched: true}
+		failure = &forward.Error{Status: http.StatusBadGateway, Code: forward.CodeUnreachable, Message: err.Error(),
+			Dispatched: true}
 	}
 	if !failure.Dispatched {
 		call.use(-1)
@@ -450,18 +312,20 @@ func (call *proxyCall) failed(err error, took time.Duration) error {
 	return refusal
 }
 
-// settled is the end of every call that passed the checks. One that reached its service is scored, with an answer or without.
+// settled is the end of every call that passed the checks. One that reached its service is scored, with an answer or
+// without.
 func (call *proxyCall) settled(row stack.AuditEntry, took time.Duration, sent bool, result string, value any) {
-	op, p := call.op, call.passport
 	call.observe(row.Outcome != stack.OutcomeSuccess)
 	row.Duration = took
-	op.record(call.now, row)
-	op.note(call.now, p, row.Action, map[string]any{"service": call.in.Service, "method": call.in.Method, "url": call.bareURL(), result: value})
+	call.op.record(call.now, row)
+	call.note(result, value)
 	if !sent {
 		return
 	}
-	if _, f := p.drift.Observe(detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method, Path: call.target.Path}); f != nil {
-		op.raise(call.now, p, *f)
+	_, f := call.passport.drift.Observe(detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method,
+		Path: call.target.Path})
+	if f != nil {
+		call.op.raise(call.now, call.passport, *f)
 	}
 }
 

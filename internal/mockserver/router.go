@@ -44,7 +44,9 @@ func bodyLimit(n int64) routeOption {
 }
 
 // endpoint puts a typed handler into the route table. In is a struct that [bind] fills; use none for a call without input.
-func endpoint[In, Out any](method, pattern string, handler func(*Server, context.Context, *caller, In) (*Out, error), opts ...routeOption) route {
+func endpoint[In, Out any](
+	method, pattern string, handler func(*Server, context.Context, *caller, In) (*Out, error), opts ...routeOption,
+) route {
 	r := route{method: method, pattern: pattern, maxBody: maxBody, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	r.handle = func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error) {
 		out, err := handler(s, ctx, c, in.Interface().(In))
@@ -106,7 +108,8 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	w = logged
 	began := time.Now()
 	defer func() {
-		s.logger.Info("request", "method", r.method, "route", r.pattern, "status", logged.status, "duration", time.Since(began), "request_id", id)
+		s.logger.Info("request", "method", r.method, "route", r.pattern, "status", logged.status,
+			"duration", time.Since(began), "request_id", id)
 	}()
 	fault, refusal := s.faults.match(req.Context(), r.method, r.pattern)
 	if refusal != nil {
@@ -227,7 +230,8 @@ const maxUnknown = 100 // requests without a route that are remembered
 
 // noteUnknown tells of a request that has no route: most likely somebody mistyped.
 func (s *Server) noteUnknown(req *http.Request, requestID, nearest string) {
-	s.logger.Warn("no such route", "method", req.Method, "path", clip(req.URL.Path), "nearest", nearest, "request_id", requestID)
+	s.logger.Warn("no such route", "method", clip(req.Method), "path", clip(req.URL.Path), "nearest", nearest,
+		"request_id", requestID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.unknown) < maxUnknown {
