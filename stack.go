@@ -26,6 +26,7 @@ const (
 // Client calls the STACK API. Make one with [New] and share it: it is safe for concurrent use, keeps one connection
 // pool, and starts no goroutine until a [Mission] needs one.
 type Client struct {
+	Team           *TeamService
 	Agents         *AgentsService
 	Services       *ServicesService
 	Credentials    *CredentialsService
@@ -178,6 +179,7 @@ func New(opts ...Option) (*Client, error) {
 	}
 	c := &Client{logger: cfg.logger, transport: newTransport(base, key, cfg)}
 	c.poller = newPoller(c, cfg.poll)
+	c.Team = &TeamService{c}
 	c.Agents = &AgentsService{c}
 	c.Services = &ServicesService{c}
 	c.Credentials = &CredentialsService{c}

@@ -43,6 +43,12 @@ func (s *Server) OpenMissions() []stack.MissionRecord { return s.mock.OpenMissio
 // fails for an id that is unknown, used or expired.
 func (s *Server) Approve(approvalID string) error { return s.mock.Approve(approvalID) }
 
+// AcceptInvitation stands in for somebody who was invited to the team, and returns their API key. It fails for an id that
+// is unknown, and for a member who has accepted already.
+func (s *Server) AcceptInvitation(memberID string) (stack.Secret, error) {
+	return s.mock.AcceptInvitation(memberID)
+}
+
 // Policy is what a test may set of the operator's account.
 type Policy = mockserver.Policy
 

@@ -25,6 +25,7 @@ from getstack.proxy import ProxyService
 from getstack.reviews import ReviewService
 from getstack.security_events import SecurityEventService
 from getstack.services import ServiceService
+from getstack.team import TeamService
 from getstack.usage import UsageService
 
 JUDGED = (
@@ -40,6 +41,7 @@ JUDGED = (
     UsageService,
     IdentityService,
     DropoffService,
+    TeamService,
 )
 
 AGENT = (
@@ -55,6 +57,7 @@ REQUIREMENT = (
     "lawful_basis"
 )
 DROPOFF = "id operator_id from_agent_id to_agent_id status schema on_expire created_at expires_at deposited_bytes"
+MEMBER = "id operator_id email name role status allowed_connections invited_at"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 
 # (method, route, keys of the answer, {key of the answer: keys of its object or of each of its items}).
@@ -146,6 +149,10 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("POST", "/v1/dropoffs/{}/deposit", DROPOFF, {}),
     ("POST", "/v1/dropoffs/{}/collect", "id status payload", {}),
     ("POST", "/v1/dropoffs/{}/expire", DROPOFF, {}),
+    ("POST", "/v1/team/members", MEMBER + " invitation_url", {}),
+    ("GET", "/v1/team/members", "[]", {"[]": MEMBER}),
+    ("PATCH", "/v1/team/members/{}", MEMBER, {}),
+    ("DELETE", "/v1/team/members/{}", MEMBER, {}),
 ]
 
 

@@ -1,34 +1,22 @@
 package mockserver
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"net/http"
+	"slices"
 	"strings"
+
+	"github.com/getstack-go/stack"
 )
 
 // caller is who makes a request.
 type caller struct {
-	op         *operator // nil on public routes
+	op         *operator         // nil on public routes
+	member     *stack.TeamMember // as it was when the request came; nil for the operator itself
 	requestID  string
 	governance string // X-Governance-Approval
 }
 
-type keyHash [sha256.Size]byte
-
-const apiKeyPrefix = "sk_live_"
-
-// newAPIKey makes an operator's key. Its first characters name the operator, so that a wrong key can be counted
-// against the one it was meant for.
-func newAPIKey(operatorID string) string {
-	return apiKeyPrefix + keyHint(operatorID) + strings.ToLower(rand.Text())
-}
-
-const hintLength = 8
-
-func keyHint(operatorID string) string { return strings.TrimPrefix(operatorID, "op_")[:hintLength] }
-
-// authenticate finds the caller of a request.
+// authenticate finds the caller of a request, and refuses one who may not call the route.
 func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	if r.public {
 		return &caller{}, nil
@@ -43,27 +31,78 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	if !strings.HasPrefix(token, apiKeyPrefix) {
 		return nil, unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows", "an API key (sk_live_…)")
 	}
-	s.mu.RLock()
-	op := s.keys[sha256.Sum256([]byte(token))]
-	suspect := s.hints[strings.TrimPrefix(token, apiKeyPrefix)[:min(hintLength, len(token)-len(apiKeyPrefix))]]
-	s.mu.RUnlock()
-	if op == nil {
-		if suspect != nil {
-			suspect.mu.Lock()
-			suspect.authFailed(s.clock.now(), "", "INVALID_API_KEY")
-			suspect.mu.Unlock()
-		}
-		return nil, unauthorized("INVALID_API_KEY", "the key belongs to nobody", "a live API key")
+	c, err := s.callerOf(token)
+	if err != nil {
+		return nil, err
 	}
-	if limit, wait := op.rateLimited(s.clock.now()); wait > 0 {
+	if limit, wait := c.op.rateLimited(s.clock.now()); wait > 0 {
 		err := refuse(http.StatusTooManyRequests, "RATE_LIMITED", "too many requests in this minute",
 			map[string]any{"check": "rate_limit", "allowed": limit})
 		err.retryAfter = wait
 		return nil, err
 	}
-	return &caller{op: op, governance: req.Header.Get("X-Governance-Approval")}, nil
+	c.governance = req.Header.Get("X-Governance-Approval")
+	return c, c.mayCall(r)
+}
+
+// callerOf finds whose API key it is.
+func (s *Server) callerOf(key string) (*caller, error) {
+	owner, known, suspect := s.keys.find(key)
+	switch {
+	case known && owner.memberID == "":
+		return &caller{op: owner.op}, nil
+	case known:
+		if m, ok := owner.op.member(owner.memberID); ok {
+			return &caller{op: owner.op, member: &m}, nil
+		}
+	case suspect != nil:
+		suspect.mu.Lock()
+		suspect.authFailed(s.clock.now(), "", "INVALID_API_KEY")
+		suspect.mu.Unlock()
+	}
+	return nil, unauthorized("INVALID_API_KEY", "the key belongs to nobody", "a live API key")
 }
 
 func unauthorized(code, message, allowed string) *apiError {
 	return refuse(http.StatusUnauthorized, code, message, map[string]any{"check": "authentication", "allowed": allowed})
+}
+
+// rolesUp are the roles from the least to the most.
+var rolesUp = []stack.TeamRole{stack.RoleReadonly, stack.RoleStandard, stack.RoleAdmin}
+
+// mayCall refuses a member whose role is too low for a route. (contract: server-api 2.2)
+func (c *caller) mayCall(r *route) error {
+	switch {
+	case c.member == nil:
+	case r.operatorOnly:
+		return forbidden("this route takes the operator's own key only", map[string]any{"check": "role", "sent": c.member.Role,
+			"allowed": "the operator's own API key"})
+	case slices.Index(rolesUp, c.member.Role) < slices.Index(rolesUp, r.role):
+		return forbidden(string(c.member.Role)+" members may not do this", map[string]any{"check": "role", "sent": c.member.Role,
+			"allowed": rolesUp[slices.Index(rolesUp, r.role):]})
+	}
+	return nil
+}
+
+// reaches reports whether the caller may use a connection. A member may be bound to some.
+func (c *caller) reaches(connectionID string) bool {
+	return c.member == nil || c.member.AllowedConnections == nil || slices.Contains(c.member.AllowedConnections, connectionID)
+}
+
+// reach refuses a member who may not use a connection.
+func (c *caller) reach(connectionID string) error {
+	if c.reaches(connectionID) {
+		return nil
+	}
+	return forbidden("the connection is outside the member's allowed_connections", map[string]any{
+		"check": "allowed_connections", "sent": clip(connectionID), "allowed": c.member.AllowedConnections})
+}
+
+// connection finds one of the operator's connections that the caller may use.
+func (c *caller) connection(id string) (*connection, error) {
+	conn, err := c.op.connectionByID(id)
+	if err != nil {
+		return nil, err
+	}
+	return conn, c.reach(conn.ID)
 }

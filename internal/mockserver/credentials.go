@@ -155,23 +155,29 @@ type readByProviderIn struct {
 	Passport stack.Secret `header:"X-Passport-Token"`
 }
 
-// readByProvider reads the newest connection of a provider: of those the passport reaches or, without one, of all.
+// readByProvider reads the newest connection of a provider: of those the passport reaches or, without one, of all that the
+// caller may use.
 func (s *Server) readByProvider(_ context.Context, c *caller, in readByProviderIn) (*stack.Credential, error) {
 	op := c.op
 	connected := func() (*connection, error) {
+		err := error(notFound("connection of provider", in.Provider))
 		for conn := range op.connections.newest() {
-			if conn.Provider == in.Provider {
+			if conn.Provider != in.Provider {
+				continue
+			}
+			if c.reaches(conn.ID) {
 				return conn, nil
 			}
+			err = c.reach(conn.ID)
 		}
-		return nil, notFound("connection of provider", in.Provider)
+		return nil, err
 	}
 	return s.read(c, in.Passport, func(p *passport) (*connection, error) {
 		if p == nil {
 			return connected()
 		}
 		if service, ok := p.service(in.Provider); ok {
-			return op.connectionByID(service.ConnectionID)
+			return c.connection(service.ConnectionID)
 		}
 		if _, known := catalogued(in.Provider); !known {
 			if _, err := connected(); err != nil {
@@ -189,7 +195,7 @@ type readByConnectionIn struct {
 
 func (s *Server) readByConnection(_ context.Context, c *caller, in readByConnectionIn) (*stack.Credential, error) {
 	return s.read(c, in.Passport, func(p *passport) (*connection, error) {
-		conn, err := c.op.connectionByID(in.ConnectionID)
+		conn, err := c.connection(in.ConnectionID)
 		if err != nil || p == nil {
 			return conn, err
 		}

@@ -93,7 +93,7 @@ var claimTTLs = map[stack.ClaimTTL]time.Duration{stack.ClaimTTL30Days: 30 * day,
 func identityRoutes() []route {
 	return []route{
 		endpoint("GET", "/v1/operators/me/identity-settings", (*Server).getIdentitySettings),
-		endpoint("PATCH", "/v1/operators/me/identity-settings", (*Server).updateIdentitySettings, operatorOnly),
+		endpoint("PATCH", "/v1/operators/me/identity-settings", (*Server).updateIdentitySettings, adminOnly),
 		endpoint("GET", "/v1/identity/providers", (*Server).listIdentityProviders),
 		endpoint("POST", "/v1/identity/verify/initiate", (*Server).initiateVerification),
 		endpoint("POST", "/v1/identity/verify/complete", (*Server).completeVerification),

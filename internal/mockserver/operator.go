@@ -17,6 +17,7 @@ type operator struct {
 
 	mu            sync.Mutex
 	policy        Policy
+	members       table[member]
 	agents        table[agent]
 	connections   table[connection]
 	grants        table[grant] // by agent id + connection id

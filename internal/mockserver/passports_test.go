@@ -1,7 +1,6 @@
 package mockserver
 
 import (
-	"crypto/sha256"
 	"errors"
 	"io"
 	"net/http"
@@ -21,8 +20,9 @@ func newStranger(t *testing.T, s *Server) (*operator, *stack.Client) {
 	op := newOperator(s, newID("op_"))
 	key := newAPIKey(op.id)
 	s.mu.Lock()
-	s.operators[op.id], s.keys[sha256.Sum256([]byte(key))] = op, op
+	s.operators[op.id] = op
 	s.mu.Unlock()
+	s.keys.add(key, keyOwner{op: op})
 	client, err := stack.New(stack.WithAPIKey(key), stack.WithBaseURL("http://mock.test"),
 		stack.WithHTTPClient(&http.Client{Transport: direct{s}}))
 	require.NoError(t, err)

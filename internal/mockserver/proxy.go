@@ -22,7 +22,7 @@ import (
 func proxyRoutes() []route {
 	return []route{
 		endpoint("POST", "/v1/proxy", (*Server).proxy, unlocked, bodyLimit(maxProxyBody)),
-		endpoint("POST", "/v1/proxy/operations/get", (*Server).getOperation),
+		endpoint("POST", "/v1/proxy/operations/get", (*Server).getOperation, reads),
 		endpoint("GET", "/v1/proxy/usage", (*Server).proxyUsage),
 	}
 }
@@ -46,6 +46,7 @@ type proxyBody struct {
 
 // proxyCall is one call on its way through the checks.
 type proxyCall struct {
+	caller      *caller
 	op          *operator
 	now         time.Time
 	in          proxyBody
@@ -87,7 +88,7 @@ var proxyChecks = []struct {
 // proxy sends a call to a connected service under a passport. The operator is locked while the call is checked and while
 // its outcome is recorded, not while the service is waited for.
 func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.ProxyResponse, error) {
-	call := &proxyCall{op: c.op, in: in.Body, approvalID: in.ApprovalID, operationID: in.OperationID}
+	call := &proxyCall{caller: c, op: c.op, in: in.Body, approvalID: in.ApprovalID, operationID: in.OperationID}
 	if err := call.validate(); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func (s *Server) checkServiceScope(call *proxyCall) error {
 			"intent_services": p.claims.STK.IntentServices, "granted_providers": p.grantedProviders()})
 	}
 	call.service = service
-	return nil
+	return call.caller.reach(service.ConnectionID)
 }
 
 func (p *passport) reachableServices() []string {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/getstack-go/stack"
 )
 
 const (
@@ -25,11 +27,12 @@ const (
 // route is one endpoint: who may call it, what it takes and gives, and the function that holds its rule.
 type route struct {
 	method, pattern string
-	public          bool  // no bearer needed
-	operatorOnly    bool  // member keys are refused
-	control         bool  // no bearer, but loopback only and JSON only
-	unlocked        bool  // the handler takes its operator's lock itself
-	maxBody         int64 // bytes
+	public          bool           // no bearer needed
+	operatorOnly    bool           // member keys are refused
+	role            stack.TeamRole // the least that a member needs
+	control         bool           // no bearer, but loopback only and JSON only
+	unlocked        bool           // the handler takes its operator's lock itself
+	maxBody         int64          // bytes
 	in, out         reflect.Type
 	handle          func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error)
 }
@@ -39,6 +42,8 @@ type routeOption func(*route)
 func public(r *route)       { r.public = true }
 func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
+func adminOnly(r *route)    { r.role = stack.RoleAdmin }
+func reads(r *route)        { r.role = stack.RoleReadonly } // though it is no GET
 func bodyLimit(n int64) routeOption {
 	return func(r *route) { r.maxBody = n }
 }
@@ -47,13 +52,16 @@ func bodyLimit(n int64) routeOption {
 func endpoint[In, Out any](
 	method, pattern string, handler func(*Server, context.Context, *caller, In) (*Out, error), opts ...routeOption,
 ) route {
-	r := route{method: method, pattern: pattern, maxBody: maxBody, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+	r := route{method: method, pattern: pattern, maxBody: maxBody, role: stack.RoleStandard, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	r.handle = func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error) {
 		out, err := handler(s, ctx, c, in.Interface().(In))
 		if err != nil {
 			return nil, err
 		}
 		return out, nil
+	}
+	if method == http.MethodGet {
+		r.role = stack.RoleReadonly
 	}
 	for _, opt := range opts {
 		opt(&r)
@@ -67,6 +75,7 @@ type none struct{}
 // routes is the one route table.
 func routes() []route {
 	return slices.Concat(
+		teamRoutes(),
 		agentRoutes(),
 		passportRoutes(),
 		missionRoutes(),

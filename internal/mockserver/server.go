@@ -1,7 +1,6 @@
 package mockserver
 
 import (
-	"crypto/sha256"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -27,13 +26,12 @@ type Server struct {
 	vault   *vault.Vault
 	forward *forward.Forwarder
 	faults  faultTable
+	keys    keyring
 	routes  []route
 	handler http.Handler
 
 	mu        sync.RWMutex
 	operators map[string]*operator
-	keys      map[keyHash]*operator
-	hints     map[string]*operator // by keyHint, to count failed authentications
 	first     Credentials
 	unknown   []string // requests that no route took
 }
@@ -68,8 +66,8 @@ func (s *Server) Reset() {
 	s.unknown = nil
 	op := newOperator(s, s.first.OperatorID)
 	s.operators = map[string]*operator{op.id: op}
-	s.keys = map[keyHash]*operator{sha256.Sum256([]byte(s.first.APIKey)): op}
-	s.hints = map[string]*operator{keyHint(op.id): op}
+	s.keys.clear()
+	s.keys.add(s.first.APIKey, keyOwner{op: op})
 }
 
 // Credentials returns the first operator's id and key.
@@ -101,6 +99,26 @@ func (s *Server) operatorByID(id string) (*operator, bool) {
 	defer s.mu.RUnlock()
 	op, ok := s.operators[id]
 	return op, ok
+}
+
+// atOperator runs fn on the operators, each locked and up to date, until one says that it has what is looked for.
+func (s *Server) atOperator(fn func(*operator, time.Time) (found bool, err error)) (found bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, op := range s.operators {
+		if found, err = op.upToDate(fn); found {
+			break
+		}
+	}
+	return found, err
+}
+
+func (op *operator) upToDate(fn func(*operator, time.Time) (bool, error)) (bool, error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	now := op.server.clock.now()
+	op.sweep(now)
+	return fn(op, now)
 }
 
 // MapUpstream sends proxied calls to a host to a handler in this process or to a server's base URL.

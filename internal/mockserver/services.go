@@ -98,7 +98,7 @@ func (s *Server) connectService(_ context.Context, c *caller, in connectServiceI
 	if err := firstError(checkToken("body.oauth_token", token)); err != nil {
 		return nil, err
 	}
-	return s.connect(c.op, secret, stack.Connection{ServiceID: e.ID, Provider: e.Provider, Name: e.Name,
+	return s.connect(c, secret, stack.Connection{ServiceID: e.ID, Provider: e.Provider, Name: e.Name,
 		Description: e.Description, Scopes: p.Scopes, Fields: p.Fields, AllowedHosts: hosts})
 }
 
@@ -150,12 +150,13 @@ func (s *Server) connectCustom(_ context.Context, c *caller, in connectCustomIn)
 	if err != nil {
 		return nil, err
 	}
-	return s.connect(c.op, secret, stack.Connection{Provider: p.Name, Name: p.Name, Description: p.Description,
+	return s.connect(c, secret, stack.Connection{Provider: p.Name, Name: p.Name, Description: p.Description,
 		Scopes: p.Scopes, AllowedHosts: p.AllowedHosts})
 }
 
-// connect completes a connection and seals its secret.
-func (s *Server) connect(op *operator, secret secretContent, conn stack.Connection) (*stack.Connection, error) {
+// connect completes a connection and seals its secret. A member who is bound to some connections may use the new one too.
+func (s *Server) connect(caller *caller, secret secretContent, conn stack.Connection) (*stack.Connection, error) {
+	op := caller.op
 	if err := op.capacity(capServices, op.connections.len()); err != nil {
 		return nil, err
 	}
@@ -166,6 +167,7 @@ func (s *Server) connect(op *operator, secret secretContent, conn stack.Connecti
 		return nil, err
 	}
 	op.connections.put(c.ID, c)
+	op.letUse(caller.member, c.ID)
 	op.record(now, stack.AuditEntry{Layer: "vault", Action: "service.connect"})
 	return &c.Connection, nil
 }
@@ -173,13 +175,25 @@ func (s *Server) connect(op *operator, secret secretContent, conn stack.Connecti
 func (s *Server) listConnections(_ context.Context, c *caller, _ none) (*[]stack.Connection, error) {
 	list := []stack.Connection{}
 	for conn := range c.op.connections.all() {
-		list = append(list, conn.Connection)
+		if c.reaches(conn.ID) {
+			list = append(list, conn.Connection)
+		}
 	}
 	return &list, nil
 }
 
 type connectionIn struct {
 	ConnectionID string `path:"connection_id"`
+}
+
+// letUse lets a member who is bound to some connections use another.
+func (op *operator) letUse(m *stack.TeamMember, connectionID string) {
+	if m == nil || m.AllowedConnections == nil {
+		return
+	}
+	if kept, ok := op.members.get(m.ID); ok {
+		kept.AllowedConnections = append(slices.Clip(kept.AllowedConnections), connectionID)
+	}
 }
 
 // connectionByID finds one of the operator's connections.
@@ -193,7 +207,7 @@ func (op *operator) connectionByID(id string) (*connection, error) {
 // verifyConnection checks that the vault still yields the credential and that it can be injected. Nobody but the vault is
 // asked: a provider's own test call would reach whatever handler a test has put in the provider's place, unannounced.
 func (s *Server) verifyConnection(_ context.Context, c *caller, in connectionIn) (*stack.Connection, error) {
-	conn, err := c.op.connectionByID(in.ConnectionID)
+	conn, err := c.connection(in.ConnectionID)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +225,7 @@ func (s *Server) verifyConnection(_ context.Context, c *caller, in connectionIn)
 // disconnectService takes a connection away, with all that hangs on it: its secret, its grants, and the passports of every
 // agent that had a grant on it or reaches it by delegation.
 func (s *Server) disconnectService(_ context.Context, c *caller, in connectionIn) (*stack.Disconnection, error) {
-	conn, err := c.op.connectionByID(in.ConnectionID)
+	conn, err := c.connection(in.ConnectionID)
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +263,7 @@ func (s *Server) grantAccess(_ context.Context, c *caller, in grantIn) (*stack.G
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.op.connectionByID(p.ServiceConnectionID)
+	conn, err := c.connection(p.ServiceConnectionID)
 	if err != nil {
 		return nil, err
 	}

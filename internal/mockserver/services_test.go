@@ -1,7 +1,6 @@
 package mockserver
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"testing"
@@ -98,13 +97,7 @@ func TestServicesOfAnotherOperator(t *testing.T) {
 	agent, err := client.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: "bot"})
 	require.NoError(t, err)
 
-	other := newOperator(s, newID("op_"))
-	key := newAPIKey(other.id)
-	s.operators[other.id] = other
-	s.keys[sha256.Sum256([]byte(key))] = other
-	stranger, err := stack.New(stack.WithAPIKey(key), stack.WithBaseURL("http://mock.test"),
-		stack.WithHTTPClient(&http.Client{Transport: direct{s}}))
-	require.NoError(t, err)
+	_, stranger := newStranger(t, s)
 	for name, call := range map[string]func() error{
 		"verify":      func() error { return failure(stranger.Services.Verify(t.Context(), theirs.ID)) },
 		"disconnect":  func() error { return failure(stranger.Services.Disconnect(t.Context(), theirs.ID)) },

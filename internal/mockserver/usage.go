@@ -152,12 +152,15 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 		}
 		return 1
 	}
-	var agents, services int
+	var agents, services, members int
 	for a := range op.agents.all() {
 		agents += inside(a.CreatedAt)
 	}
 	for conn := range op.connections.all() {
 		services += inside(conn.ConnectedAt)
+	}
+	for m := range op.members.all() {
+		members += inside(m.InvitedAt)
 	}
 	actions := metered(meterActions)
 	coverage := 1.0
@@ -172,6 +175,7 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 			meterPassports: metered(meterPassports), meterProxy: metered(meterProxy),
 			capAgents:   kept(capAgents, op.agents.len(), agents),
 			capServices: kept(capServices, op.connections.len(), services),
+			capMembers:  kept(capMembers, op.members.len(), members),
 		},
 	}
 }

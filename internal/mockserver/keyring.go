@@ -1,0 +1,82 @@
+package mockserver
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"strings"
+	"sync"
+
+	"github.com/getstack-go/stack"
+)
+
+// keyring knows whose API keys there are, by their hashes. Its lock is the innermost: while it is held no other is taken.
+type keyring struct {
+	mu    sync.RWMutex
+	keys  map[keyHash]keyOwner
+	hints map[string]*operator // by keyHint, to count failed authentications
+}
+
+type keyHash [sha256.Size]byte
+
+// keyOwner is who a key stands for: an operator, or a member of its team.
+type keyOwner struct {
+	op       *operator
+	memberID string
+}
+
+const (
+	apiKeyPrefix = "sk_live_"
+	hintLength   = 8
+)
+
+// newAPIKey makes a key of an operator or a member. Its first characters name the operator, so that a wrong key can be
+// counted against the one it was meant for.
+func newAPIKey(operatorID string) string {
+	return apiKeyPrefix + keyHint(operatorID) + strings.ToLower(rand.Text())
+}
+
+func keyHint(operatorID string) string { return strings.TrimPrefix(operatorID, "op_")[:hintLength] }
+
+// add makes a key valid and returns the hash by which it is removed.
+func (k *keyring) add(key string, owner keyOwner) keyHash {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.keys == nil {
+		k.keys, k.hints = map[keyHash]keyOwner{}, map[string]*operator{}
+	}
+	hash := keyHash(sha256.Sum256([]byte(key)))
+	k.keys[hash], k.hints[keyHint(owner.op.id)] = owner, owner.op
+	return hash
+}
+
+func (k *keyring) remove(hash keyHash) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.keys, hash)
+}
+
+func (k *keyring) clear() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.keys, k.hints = nil, nil
+}
+
+// find returns the owner of a key, or else the operator whose key it looks like, if any.
+func (k *keyring) find(key string) (owner keyOwner, known bool, suspect *operator) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	owner, known = k.keys[sha256.Sum256([]byte(key))]
+	hint := strings.TrimPrefix(key, apiKeyPrefix)
+	return owner, known, k.hints[hint[:min(hintLength, len(hint))]]
+}
+
+// member returns what a member is at the moment, for the length of one request.
+func (op *operator) member(id string) (stack.TeamMember, bool) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	m, ok := op.members.get(id)
+	if !ok {
+		return stack.TeamMember{}, false
+	}
+	return m.TeamMember, true
+}
