@@ -20,36 +20,6 @@ import (
 	"github.com/getstack-go/stack"
 )
 
-// exported is every struct of the package that shows its fields. TestEveryTypeIsListed keeps it whole.
-var exported = []any{
-	stack.AccessRevocation{}, stack.ActionUsage{}, stack.ActivePassport{}, stack.Activity{}, stack.Agent{},
-	stack.AgentPermissions{}, stack.AgentRegisterParams{}, stack.AgentUnblockParams{}, stack.AgentUpdateParams{},
-	stack.AuditEntry{}, stack.AuditExport{}, stack.AuditExportParams{}, stack.AuditExported{}, stack.AuditListParams{},
-	stack.AuditPage{}, stack.AuditRange{}, stack.AuditVerifyParams{}, stack.ChainBreak{}, stack.ChainHead{},
-	stack.ChainVerification{}, stack.Checkout{}, stack.Checkpoint{}, stack.CheckpointParams{}, stack.ClaimRevocation{},
-	stack.CollectedDropoff{}, stack.Connection{}, stack.Constraint{}, stack.Consumption{}, stack.ContinuousMissionParams{},
-	stack.Credential{}, stack.CredentialField{}, stack.CredentialParams{}, stack.CustomCredential{}, stack.DecodeError{},
-	stack.Deleted{}, stack.Disconnection{}, stack.Dropoff{}, stack.DropoffCollectParams{}, stack.DropoffCreateParams{},
-	stack.DropoffDepositParams{}, stack.EarningsCents{}, stack.Error{}, stack.Flag{}, stack.Grant{}, stack.GrantParams{},
-	stack.IdentityClaim{}, stack.IdentityProvider{}, stack.IdentitySettings{}, stack.IdentitySettingsParams{},
-	stack.IdentityVerification{}, stack.Injection{}, stack.Intent{}, stack.Meter{}, stack.MeterUsage{},
-	stack.MissionActivity{}, stack.MissionCaps{}, stack.MissionCompleteParams{}, stack.MissionEnd{},
-	stack.MissionEndedError{}, stack.MissionEvent{}, stack.MissionListParams{}, stack.MissionOpenParams{},
-	stack.MissionPage{}, stack.MissionParams{}, stack.MissionPassportParams{}, stack.MissionRecord{},
-	stack.MissionRevokeParams{}, stack.MissionStartParams{}, stack.MissionSummary{}, stack.MissionUsage{},
-	stack.OpenedMission{}, stack.OperatorReview{}, stack.ParamError{}, stack.Passport{}, stack.PassportClaims{},
-	stack.PassportDelegateParams{}, stack.PassportIssueParams{}, stack.PassportListParams{}, stack.PassportRefreshParams{},
-	stack.PassportReport{}, stack.PassportSTK{}, stack.PassportScope{}, stack.PassportService{}, stack.ProxyOperation{},
-	stack.ProxyOperationParams{}, stack.ProxyRequest{}, stack.ProxyResponse{}, stack.RenewedMission{},
-	stack.ReportedCheckout{}, stack.ReportedCheckpoint{}, stack.ReportedPassport{}, stack.Review{},
-	stack.ReviewDecideParams{}, stack.ReviewItem{}, stack.ReviewListParams{}, stack.ReviewPage{}, stack.Revocation{},
-	stack.SecurityEvent{}, stack.SecurityEventListParams{}, stack.SecurityEventPage{}, stack.Service{},
-	stack.ServiceConnectCustomParams{}, stack.ServiceConnectParams{}, stack.ServiceRequirement{},
-	stack.ServiceRequirementParams{}, stack.ServiceRequirements{}, stack.ServiceSummary{}, stack.ServiceTemplate{},
-	stack.SpendCents{}, stack.StartedMission{}, stack.ToolCall{}, stack.Usage{}, stack.UsageParams{},
-	stack.Verification{}, stack.VerificationParams{}, stack.VerificationSession{}, stack.WalletCents{},
-}
-
 func TestEveryTypeIsListed(t *testing.T) {
 	t.Parallel()
 	var listed []string
