@@ -36,6 +36,7 @@ type Client struct {
 	Audit          *AuditService
 	SecurityEvents *SecurityEventsService
 	Reviews        *ReviewsService
+	Billing        *BillingService
 	Usage          *UsageService
 	Identity       *IdentityService
 	Dropoffs       *DropoffsService
@@ -189,6 +190,7 @@ func New(opts ...Option) (*Client, error) {
 	c.Audit = &AuditService{c}
 	c.SecurityEvents = &SecurityEventsService{c}
 	c.Reviews = &ReviewsService{c}
+	c.Billing = &BillingService{c}
 	c.Usage = &UsageService{c}
 	c.Identity = &IdentityService{c}
 	c.Dropoffs = &DropoffsService{c}

@@ -49,6 +49,9 @@ func (s *Server) AcceptInvitation(memberID string) (stack.Secret, error) {
 	return s.mock.AcceptInvitation(memberID)
 }
 
+// TopUp puts money into the operator's wallet, as a payment would. It fails for less than one cent and more than a million.
+func (s *Server) TopUp(cents int) error { return s.mock.TopUp(cents) }
+
 // Policy is what a test may set of the operator's account.
 type Policy = mockserver.Policy
 

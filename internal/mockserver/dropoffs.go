@@ -78,6 +78,9 @@ func (s *Server) createDropoff(_ context.Context, c *caller, in createDropoffIn)
 	if err != nil {
 		return nil, err
 	}
+	if err := op.charge(now, meterDropoffs); err != nil {
+		return nil, err
+	}
 	d := &dropoff{schema: compiled, Dropoff: stack.Dropoff{ID: newID("drp_"), OperatorID: op.id, FromAgentID: b.FromAgent,
 		ToAgentID: b.ToAgent, Status: stack.DropoffCreated, Schema: b.Schema, OnExpire: or(b.OnExpire, stack.OnExpireNotify),
 		CreatedAt: now, ExpiresAt: now.Add(time.Duration(ttl) * time.Second)}}

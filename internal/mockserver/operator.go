@@ -36,6 +36,7 @@ type operator struct {
 	due           deadlines
 	chain         audit.Chain
 	meters        meters
+	wallet        wallet
 	failures      detect.FailureBurst
 	rate          rateWindow
 }

@@ -86,6 +86,7 @@ func routes() []route {
 		securityEventRoutes(),
 		reviewRoutes(),
 		usageRoutes(),
+		billingRoutes(),
 		identityRoutes(),
 		serviceRequirementRoutes(),
 		dropoffRoutes(),

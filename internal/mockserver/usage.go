@@ -19,6 +19,8 @@ const (
 	meterActions   = "actions" // what agents did at services: so far, every proxied call that passed its checks
 	meterPassports = "passports"
 	meterProxy     = "proxy_calls"
+	meterDropoffs  = "dropoffs"
+	meterSkills    = "free_skill_invocations"
 
 	capAgents   = "agents"
 	capServices = "services"
@@ -28,12 +30,12 @@ const (
 // plans is what each tier may use; what is not listed has no limit. The passports and proxied calls of free and studio and
 // all seats are those of the hosted service, the other numbers are ours. (contract: server-api 4)
 var plans = map[stack.Tier]map[string]int{
-	stack.TierFree: {meterActions: 5_000, meterPassports: 50_000, meterProxy: 5_000,
-		capAgents: 10, capServices: 10, capMembers: 1},
-	stack.TierDeveloper: {meterActions: 50_000, meterPassports: 500_000, meterProxy: 50_000,
-		capAgents: 100, capServices: 50, capMembers: 5},
-	stack.TierStudio: {meterActions: 500_000, meterPassports: 5_000_000, meterProxy: 500_000,
-		capAgents: 1_000, capServices: 250, capMembers: 25},
+	stack.TierFree: {meterActions: 5_000, meterPassports: 50_000, meterProxy: 5_000, meterDropoffs: 1_000,
+		meterSkills: 500, capAgents: 10, capServices: 10, capMembers: 1},
+	stack.TierDeveloper: {meterActions: 50_000, meterPassports: 500_000, meterProxy: 50_000, meterDropoffs: 10_000,
+		meterSkills: 5_000, capAgents: 100, capServices: 50, capMembers: 5},
+	stack.TierStudio: {meterActions: 500_000, meterPassports: 5_000_000, meterProxy: 500_000, meterDropoffs: 100_000,
+		meterSkills: 50_000, capAgents: 1_000, capServices: 250, capMembers: 25},
 }
 
 // limit is what the operator's plan allows of something; nil is no limit.
@@ -44,14 +46,18 @@ func (op *operator) limit(what string) *int {
 	return nil
 }
 
-// charge counts one use of a meter and refuses it when the plan has none left this month. Beyond the plan the wallet would
-// pay, and here it is empty.
+// charge counts one use of a meter. What the plan has none left of this month the wallet pays, and when it cannot, the use is
+// refused. (contract: server-api 4, 28)
 func (op *operator) charge(now time.Time, meter string) error {
 	if u := op.meterUsage(now, meter); u.Limit != nil && u.Used >= *u.Limit {
-		return refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
-			fmt.Sprintf("the %s plan's %s of %s are used up and the wallet is empty", u.Tier, meter, u.Period),
-			map[string]any{"check": "plan_meter", "meter": meter, "tier": u.Tier, "limit": *u.Limit, "used": u.Used, "period": u.Period,
-				"allowed": fmt.Sprintf("%d a month", *u.Limit)})
+		if op.wallet.cents < overageCents {
+			return refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
+				fmt.Sprintf("the %s plan's %s of %s are used up and the wallet is empty", u.Tier, meter, u.Period),
+				map[string]any{"check": "plan_meter", "meter": meter, "tier": u.Tier, "limit": *u.Limit, "used": u.Used,
+					"period": u.Period, "price_cents": overageCents, "balance_cents": op.wallet.cents,
+					"allowed": fmt.Sprintf("%d a month", *u.Limit)})
+		}
+		op.wallet.move(now, stack.TransactionOverage, -overageCents, meter+" beyond the plan")
 	}
 	if op.meters == nil {
 		op.meters = meters{}
@@ -131,6 +137,7 @@ func (s *Server) getUsage(_ context.Context, c *caller, in usageIn) (*stack.Usag
 	}
 	u.PeriodStart, u.PeriodEnd = start, end
 	u.Consumption = op.consumption(start, end, window)
+	u.SpendCents, u.WalletCents.Balance, u.EarningsCents = op.wallet.spent(start, end), op.wallet.cents, op.wallet.earned
 	return u, nil
 }
 
@@ -173,6 +180,7 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 			AllowanceTier: op.policy.Tier},
 		Meters: map[string]stack.Meter{
 			meterPassports: metered(meterPassports), meterProxy: metered(meterProxy),
+			meterDropoffs: metered(meterDropoffs), meterSkills: metered(meterSkills),
 			capAgents:   kept(capAgents, op.agents.len(), agents),
 			capServices: kept(capServices, op.connections.len(), services),
 			capMembers:  kept(capMembers, op.members.len(), members),
