@@ -40,6 +40,8 @@ type Client struct {
 	Usage          *UsageService
 	Identity       *IdentityService
 	Dropoffs       *DropoffsService
+	Scan           *ScanService
+	DetectorConfig *DetectorConfigService
 
 	transport *transport
 	poller    *poller
@@ -194,6 +196,8 @@ func New(opts ...Option) (*Client, error) {
 	c.Usage = &UsageService{c}
 	c.Identity = &IdentityService{c}
 	c.Dropoffs = &DropoffsService{c}
+	c.Scan = &ScanService{c}
+	c.DetectorConfig = &DetectorConfigService{c}
 	return c, nil
 }
 

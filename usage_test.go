@@ -35,7 +35,7 @@ func TestUsageOfAMonth(t *testing.T) {
 			Consumption: stack.Consumption{
 				Activity: stack.Activity{Total: head.EntryCount},
 				Actions:  stack.ActionUsage{AllowanceCoverage: 1, AllowanceTier: stack.TierEnterprise},
-				Meters: map[string]stack.Meter{"passports": {Used: 2}, "proxy_calls": {}, "agents": {Used: 1}, "services": {},
+				Meters: map[string]stack.Meter{"passports": {Used: 2}, "proxy_calls": {}, "scans": {}, "agents": {Used: 1}, "services": {},
 					"members": {}, "dropoffs": {}, "free_skill_invocations": {}},
 			},
 		}, *usage)

@@ -59,6 +59,7 @@ type Server struct {
 	mock       *mockserver.Server
 	logger     *slog.Logger
 	failOnOpen bool
+	classifier InjectionClassifier
 
 	http      *http.Server
 	pipe      *pipenet.Listener
@@ -80,7 +81,11 @@ func Start(opts ...Option) (*Server, error) {
 		}
 		opt(s)
 	}
-	s.mock = mockserver.New(mockserver.Options{Logger: s.logger})
+	options := mockserver.Options{Logger: s.logger}
+	if s.classifier != nil {
+		options.Classifier = classifier{s.classifier}
+	}
+	s.mock = mockserver.New(options)
 	s.transport = &http.Transport{DialContext: s.pipe.DialContext, DisableCompression: true}
 	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ConnState: s.connState} // no timeouts: its clients are the test's own
 	s.serve(s.pipe)

@@ -186,7 +186,7 @@ func TestBodiesAreBounded(t *testing.T) {
 	assert.Equal(t, map[string]any{"check": "body_size", "allowed": float64(1 << 20)}, details)
 	for _, r := range s.routes {
 		want := int64(maxBody)
-		if r.pattern == "/v1/proxy" {
+		if r.pattern == "/v1/proxy" || r.pattern == "/v1/scan" {
 			want = maxProxyBody
 		}
 		if !strings.Contains(r.pattern, "dropoffs") { // a payload has a bound of its own

@@ -132,7 +132,8 @@ func (s *Server) checkoutPassport(_ context.Context, c *caller, in checkpointIn)
 		return nil, err
 	}
 	account := p.accounts(op, now, in.Body)
-	findings, status := detect.Review(account)
+	findings := op.tunedAll(detect.Review(account))
+	status := detect.Status(findings)
 	result := stack.Checkout{CheckoutID: newID("co_"), PassportJTI: p.jti(), ReviewStatus: status, Flags: []stack.Flag{}}
 	for _, f := range findings {
 		result.Flags = append(result.Flags, stack.Flag{Type: string(f.Signal), Severity: f.Severity, Message: f.Message})

@@ -7,6 +7,7 @@ import (
 	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver/audit"
 	"github.com/getstack-go/stack/internal/mockserver/detect"
+	"github.com/getstack-go/stack/internal/mockserver/inject"
 )
 
 // operator is a tenant: everything that belongs to one account. Its lock is held while a handler runs.
@@ -31,6 +32,8 @@ type operator struct {
 	verifications table[verification]
 	requirements  table[serviceRequirement]
 	events        table[stack.SecurityEvent]
+	detectors     map[detect.Signal]*stack.DetectorConfig // those that the operator has set
+	scanner       *inject.Scanner                         // by the operator's own rules
 	governance    table[governanceApproval]
 	operations    map[string]*operation // by operation id
 	due           deadlines
@@ -42,7 +45,9 @@ type operator struct {
 }
 
 func newOperator(s *Server, id string) *operator {
-	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise}, operations: map[string]*operation{}, identity: defaultIdentitySettings, tokens: map[string]*passport{}}
+	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise},
+		operations: map[string]*operation{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
+		detectors: map[detect.Signal]*stack.DetectorConfig{}, scanner: s.scanner}
 }
 
 // record writes one row into the audit chain. Layer, Action and Outcome (success when empty) are the caller's.

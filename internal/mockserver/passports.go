@@ -276,13 +276,12 @@ func earlier(a, b time.Time) time.Time {
 // passportDue notices that an enforced passport has gone silent: it owes a checkpoint, whether or not its token's life was
 // over before. It notices as well that a passport has expired.
 func (op *operator) passportDue(p *passport, now time.Time) {
-	switch {
-	case p.ended():
-	case p.mode() == stack.Enforced && !p.checkpointDue.After(now) && p.checkpointDue.Before(p.mission.ExpiresAt):
+	if !p.ended() && p.mode() == stack.Enforced && !p.checkpointDue.After(now) && p.checkpointDue.Before(p.mission.ExpiresAt) {
 		op.raise(now, p, detect.Finding{Signal: detect.CheckpointSilence, Severity: stack.SeverityCritical, Detail: p.jti(),
 			Message:  "An enforced passport passed its checkpoint deadline.",
 			Metadata: map[string]any{"deadline": p.checkpointDue, "checkpoints": len(p.checkpoints)}})
-	case !p.expired && !p.expiresAt.After(now):
+	}
+	if !p.ended() && !p.expired && !p.expiresAt.After(now) {
 		p.expired = true
 		op.record(now, p.row("passport.expire"))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver/detect"
 	"github.com/getstack-go/stack/internal/mockserver/forward"
+	"github.com/getstack-go/stack/internal/mockserver/inject"
 )
 
 func proxyRoutes() []route {
@@ -57,6 +58,9 @@ type proxyCall struct {
 	target      *url.URL          // with placeholders filled in
 	targetErr   error
 
+	injection inject.Result    // of the scan of what would go out
+	findings  []detect.Finding // of a check that leaves it to the pipeline to raise them
+
 	passport   *passport
 	service    stack.PassportService
 	connection *connection
@@ -66,7 +70,7 @@ type proxyCall struct {
 }
 
 // proxyChecks is the pipeline before a call is forwarded, in its order. Every one runs with the operator locked; the first
-// that refuses ends the call. The checks of intent approvals and injection have their places between these.
+// that refuses ends the call. The check of intent approvals has its place between these.
 // (contract: decisions, Proxy)
 var proxyChecks = []struct {
 	name  string
@@ -78,7 +82,7 @@ var proxyChecks = []struct {
 	{"constraints", (*Server).checkConstraints},
 	{"mission_caps", (*Server).checkMissionCaps},
 	{"data_flow", (*Server).checkDataFlow},
-	// injection scan of the outgoing body
+	{"injection", (*Server).checkInjection},
 	// intent approval
 	{"operation_replay", (*Server).checkReplay},
 	{"credential", (*Server).openCredential},
@@ -92,7 +96,12 @@ func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.Proxy
 	if err := call.validate(); err != nil {
 		return nil, err
 	}
-	if err := s.admitCall(call, in.Passport); err != nil {
+	scanner, err := s.identifyCall(call, in.Passport)
+	if err != nil {
+		return nil, err
+	}
+	call.injection = s.inspect(ctx, scanner, call.outgoing(), inject.Deep)
+	if err = s.admitCall(call); err != nil {
 		return nil, err
 	}
 	if call.replay != nil {
@@ -148,21 +157,31 @@ func (call *proxyCall) validate() error {
 	return err
 }
 
+// identifyCall finds the call's passport, and returns the scanner of its operator: what goes out under a passport that may be
+// used is scanned before the checks, since the scan may take long and the operator is locked while they run.
+func (s *Server) identifyCall(call *proxyCall, token stack.Secret) (*inject.Scanner, error) {
+	op, now := call.op, s.clock.now()
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.sweep(now)
+	p, err := s.readToken(op, token)
+	if err != nil {
+		return nil, err
+	}
+	call.passport = p
+	return op.scanner, op.usable(p, now, op.policy.RevocationDelay)
+}
+
 // admitCall runs the checks and reserves what the call uses.
-func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
-	op := call.op
+func (s *Server) admitCall(call *proxyCall) error {
+	op, p := call.op, call.passport
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	call.now = s.clock.now()
 	op.sweep(call.now)
-	p, err := s.readToken(op, token)
-	if err != nil {
-		return err
+	if err := op.usable(p, call.now, op.policy.RevocationDelay); err != nil {
+		return err // it has ended since
 	}
-	if err = op.usable(p, call.now, op.policy.RevocationDelay); err != nil {
-		return err
-	}
-	call.passport = p
 	if f := p.burst.ProxiedCall(call.now); f != nil {
 		op.raise(call.now, p, *f)
 		if p.ended() {
@@ -171,7 +190,9 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 	}
 	call.resolveTarget()
 	for _, step := range proxyChecks {
-		if err := step.check(s, call); err != nil {
+		err := step.check(s, call)
+		call.raiseFindings()
+		if err != nil {
 			return call.refused(err)
 		}
 		if call.replay != nil {
@@ -187,6 +208,14 @@ func (s *Server) admitCall(call *proxyCall, token stack.Secret) error {
 	call.use(1)
 	call.beginOperation()
 	return nil
+}
+
+// raiseFindings raises what the last check has left.
+func (call *proxyCall) raiseFindings() {
+	for _, f := range call.findings {
+		call.op.raise(call.now, call.passport, f)
+	}
+	call.findings = nil
 }
 
 // use counts the call, or takes the count back, against the caps of its Mission.
@@ -213,11 +242,17 @@ func (call *proxyCall) refused(err error) error {
 func (call *proxyCall) row(outcome stack.AuditOutcome, code, message string) stack.AuditEntry {
 	row := call.passport.row("credential.proxy")
 	row.Layer, row.Outcome, row.ErrorCode, row.ErrorMessage = "vault", outcome, code, message
-	if len(call.in.Body) > 0 {
-		sum := sha256.Sum256(call.in.Body)
-		row.PayloadHash = hex.EncodeToString(sum[:])
-	}
+	row.PayloadHash = payloadHash(call.in.Body)
 	return row
+}
+
+// payloadHash is what the audit log keeps of a payload; empty when there is none.
+func payloadHash(payload []byte) string {
+	if len(payload) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:])
 }
 
 const maxObserved = 50_000 // calls that one passport's review can look at

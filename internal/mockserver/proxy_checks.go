@@ -14,6 +14,7 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver/constraint"
 	"github.com/getstack-go/stack/internal/mockserver/detect"
 	"github.com/getstack-go/stack/internal/mockserver/forward"
+	"github.com/getstack-go/stack/internal/mockserver/inject"
 )
 
 // The checks of the proxy's pipeline, in its order; those of operations and identity stand where their services do.
@@ -140,6 +141,41 @@ func unescaped(text string) string {
 		parts[i+1] = "%" + part
 	}
 	return strings.Join(parts, "")
+}
+
+// outgoing is what of the call the service will read: the body as it is understood there, URL, query, and the headers that
+// reach it.
+func (call *proxyCall) outgoing() []inject.Part {
+	headers := map[string]any{}
+	for name, value := range call.in.Headers {
+		if forward.Reaches(name) {
+			headers[name] = value
+		}
+	}
+	query := map[string]any{}
+	for name, value := range call.in.Query {
+		query[name] = value
+	}
+	return []inject.Part{{Name: "body", Value: call.content}, {Name: "query", Value: query}, {Name: "url", Value: call.in.URL},
+		{Name: "headers", Value: headers}}
+}
+
+// checkInjection judges the scan of what would go out: a critical one stops the call, a suspicious one is told of.
+// (contract: decisions, Injection verdict on the proxy)
+func (s *Server) checkInjection(call *proxyCall) error {
+	f := injectionFinding(call.injection, "A proxied call", map[string]any{"service": call.in.Service})
+	if f == nil {
+		return nil
+	}
+	call.findings = append(call.findings, *f)
+	if call.injection.Verdict != inject.Critical {
+		return nil
+	}
+	details := matchDetails(call.injection)
+	details["check"], details["allowed"] = "prompt_injection", "a call without prompt injection"
+	return refuse(http.StatusForbidden, "PROMPT_INJECTION_BLOCKED",
+		fmt.Sprintf("the call has what looks like prompt injection (%s) in its %s", call.injection.Match.PatternID,
+			or(call.injection.Match.Where, "text")), details)
 }
 
 func (s *Server) openCredential(call *proxyCall) error {

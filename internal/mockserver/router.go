@@ -90,6 +90,8 @@ func routes() []route {
 		identityRoutes(),
 		serviceRequirementRoutes(),
 		dropoffRoutes(),
+		scanRoutes(),
+		detectorConfigRoutes(),
 	)
 }
 

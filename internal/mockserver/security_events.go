@@ -10,8 +10,13 @@ import (
 
 // raise records what a detector found and does to the passport (nil where none is involved) what its mode demands:
 // enforced and critical, or scope drift, revokes it with everything delegated from it; logged is recorded; standard leaves
-// a trace in the audit log only. An agent that escalates to block gets no further passports. (contract: decisions, Detectors)
+// a trace in the audit log only. An agent that escalates to block gets no further passports. How the operator has set the
+// detector comes before all of that. (contract: decisions, Detectors)
 func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
+	f, heard := op.tuned(f)
+	if !heard {
+		return
+	}
 	row := stack.AuditEntry{Action: "detector." + string(f.Signal), Outcome: stack.OutcomeBlocked,
 		ErrorCode: string(f.Severity), ErrorMessage: f.Message}
 	event := &stack.SecurityEvent{ID: newID("sev_"), OperatorID: op.id, SignalType: string(f.Signal), Severity: f.Severity,
@@ -34,7 +39,8 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 	op.note(now, p, "security_event", map[string]any{
 		"signal_type": event.SignalType, "severity": event.Severity, "event_id": event.ID,
 	})
-	if p.mode() == stack.Enforced && (f.Severity == stack.SeverityCritical || f.Signal == detect.ScopeDrift) {
+	drifted := f.Signal == detect.ScopeDrift && f.Severity != stack.SeverityInfo
+	if p.mode() == stack.Enforced && (f.Severity == stack.SeverityCritical || drifted) {
 		op.revokePassport(now, p, f.Reason())
 	}
 	op.escalate(now, p.agentID(), f)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/getstack-go/stack/internal/mockserver/forward"
+	"github.com/getstack-go/stack/internal/mockserver/inject"
 	"github.com/getstack-go/stack/internal/mockserver/token"
 	"github.com/getstack-go/stack/internal/mockserver/vault"
 )
@@ -16,6 +17,8 @@ type Options struct {
 	Logger    *slog.Logger // default: silent
 	Control   bool         // serve the /_mock/ routes, to loopback only
 	AllowDial bool         // let proxied calls to hosts without an upstream go out to the network
+
+	Classifier inject.Classifier // the third layer of the injection scan; nil is off
 }
 
 // Server is the whole mock. It is an http.Handler and safe for concurrent use.
@@ -29,6 +32,9 @@ type Server struct {
 	keys    keyring
 	routes  []route
 	handler http.Handler
+
+	classifier inject.Classifier
+	scanner    *inject.Scanner // of operators that have set nothing
 
 	mu        sync.RWMutex
 	operators map[string]*operator
@@ -48,6 +54,7 @@ func New(opts Options) *Server {
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
+	s.classifier, s.scanner = opts.Classifier, newScanner(opts.Classifier)
 	s.forward = forward.New(forward.Options{AllowDial: opts.AllowDial, Wrap: s.upstreamFaults})
 	s.handler = s.newRouter(opts.Control)
 	id := newID("op_")

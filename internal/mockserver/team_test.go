@@ -49,7 +49,8 @@ func TestRolesOnEveryRoute(t *testing.T) {
 func mayByContract(role stack.TeamRole, method, pattern string) bool {
 	own := strings.HasPrefix(pattern, "/v1/audit") || strings.HasPrefix(pattern, "/v1/security-events")
 	read := method == http.MethodGet || pattern == "/v1/proxy/operations/get"
-	manage := !read && (strings.HasPrefix(pattern, "/v1/team") || strings.HasPrefix(pattern, "/v1/billing") || strings.HasSuffix(pattern, "/identity-settings"))
+	manage := !read && (strings.HasPrefix(pattern, "/v1/team") || strings.HasPrefix(pattern, "/v1/billing") || strings.HasSuffix(pattern, "/identity-settings") ||
+		strings.HasPrefix(pattern, "/v1/detectors"))
 	switch {
 	case own:
 		return false

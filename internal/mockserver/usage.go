@@ -21,6 +21,7 @@ const (
 	meterProxy     = "proxy_calls"
 	meterDropoffs  = "dropoffs"
 	meterSkills    = "free_skill_invocations"
+	meterScans     = "scans"
 
 	capAgents   = "agents"
 	capServices = "services"
@@ -30,11 +31,11 @@ const (
 // plans is what each tier may use; what is not listed has no limit. The passports and proxied calls of free and studio and
 // all seats are those of the hosted service, the other numbers are ours. (contract: server-api 4)
 var plans = map[stack.Tier]map[string]int{
-	stack.TierFree: {meterActions: 5_000, meterPassports: 50_000, meterProxy: 5_000, meterDropoffs: 1_000,
+	stack.TierFree: {meterActions: 5_000, meterPassports: 50_000, meterProxy: 5_000, meterScans: 5_000, meterDropoffs: 1_000,
 		meterSkills: 500, capAgents: 10, capServices: 10, capMembers: 1},
-	stack.TierDeveloper: {meterActions: 50_000, meterPassports: 500_000, meterProxy: 50_000, meterDropoffs: 10_000,
+	stack.TierDeveloper: {meterActions: 50_000, meterPassports: 500_000, meterProxy: 50_000, meterScans: 50_000, meterDropoffs: 10_000,
 		meterSkills: 5_000, capAgents: 100, capServices: 50, capMembers: 5},
-	stack.TierStudio: {meterActions: 500_000, meterPassports: 5_000_000, meterProxy: 500_000, meterDropoffs: 100_000,
+	stack.TierStudio: {meterActions: 500_000, meterPassports: 5_000_000, meterProxy: 500_000, meterScans: 500_000, meterDropoffs: 100_000,
 		meterSkills: 50_000, capAgents: 1_000, capServices: 250, capMembers: 25},
 }
 
@@ -80,6 +81,20 @@ func (op *operator) capacity(what string, have int) error {
 		fmt.Sprintf("the %s plan holds at most %d %s", op.policy.Tier, *limit, what),
 		map[string]any{"check": "plan_limit", "resource": what, "tier": op.policy.Tier, "limit": *limit, "used": have,
 			"allowed": fmt.Sprintf("at most %d", *limit)})
+}
+
+// tiers are the plans, each with all that the one before it has.
+var tiers = []stack.Tier{stack.TierFree, stack.TierDeveloper, stack.TierStudio, stack.TierEnterprise}
+
+// needsTier refuses something that begins with a plan above the operator's.
+func (op *operator) needsTier(least stack.Tier, what string) error {
+	first := slices.Index(tiers, least)
+	if slices.Index(tiers, op.policy.Tier) >= first {
+		return nil
+	}
+	return refuse(http.StatusForbidden, "TIER_LIMIT_EXCEEDED",
+		fmt.Sprintf("%s needs the %s plan or a higher one, and this is the %s plan", what, least, op.policy.Tier),
+		map[string]any{"check": "plan_tier", "tier": op.policy.Tier, "allowed": tiers[first:]})
 }
 
 // meterUsage is what a meter has counted in the running month.
@@ -179,7 +194,7 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 		Actions: stack.ActionUsage{Used: actions.Used, Limit: actions.Limit, AllowanceCoverage: coverage,
 			AllowanceTier: op.policy.Tier},
 		Meters: map[string]stack.Meter{
-			meterPassports: metered(meterPassports), meterProxy: metered(meterProxy),
+			meterPassports: metered(meterPassports), meterProxy: metered(meterProxy), meterScans: metered(meterScans),
 			meterDropoffs: metered(meterDropoffs), meterSkills: metered(meterSkills),
 			capAgents:   kept(capAgents, op.agents.len(), agents),
 			capServices: kept(capServices, op.connections.len(), services),

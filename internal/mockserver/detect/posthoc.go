@@ -56,16 +56,15 @@ type ObservedCall struct {
 // maxPerSignal bounds the findings of one detector in one review; one more then says how many were left out.
 const maxPerSignal = 20
 
-// Review runs the ten post-hoc detectors over a checkout. The status is blocked when a finding is critical, flagged when
-// one is a warning, clean otherwise. A passport in standard mode is not reviewed: clean, without findings.
+// Review runs the ten post-hoc detectors over a checkout. A passport in standard mode is not reviewed: there are no findings.
 //
 // Reported and observed calls are compared as two heaps by service, method in upper case, and target, which is the URL's
 // scheme, host and path. A call whose target is empty or no absolute http URL matches any call of its service and method.
 // A report that lists no call at all but gives a number of actions is a summary: it covers that many observed calls of the
 // services it names. (contract: decisions, Detectors)
-func Review(c Checkout) ([]Finding, stack.ReviewStatus) {
+func Review(c Checkout) []Finding {
 	if c.Mode == stack.Standard {
-		return nil, stack.ReviewClean
+		return nil
 	}
 	r := review{Checkout: c, reported: mergeReported(c), observedServices: map[string]bool{}}
 	for _, call := range c.Observed {
@@ -80,16 +79,21 @@ func Review(c Checkout) ([]Finding, stack.ReviewStatus) {
 	r.failures()
 	r.volume()
 
+	return r.findings
+}
+
+// Status is what findings make of a review: blocked with a critical one, else flagged with a warning, else clean.
+func Status(findings []Finding) stack.ReviewStatus {
 	status := stack.ReviewClean
-	for _, f := range r.findings {
+	for _, f := range findings {
 		switch f.Severity {
 		case stack.SeverityCritical:
-			return r.findings, stack.ReviewBlocked
+			return stack.ReviewBlocked
 		case stack.SeverityWarning:
 			status = stack.ReviewFlagged
 		}
 	}
-	return r.findings, status
+	return status
 }
 
 // Actions is how much the passport did: the larger of the calls reported and the calls observed, where a report that lists

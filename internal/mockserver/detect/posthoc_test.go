@@ -208,7 +208,8 @@ func TestReview(t *testing.T) {
 			t.Parallel()
 			c := honest()
 			tt.change(&c)
-			findings, status := detect.Review(c)
+			findings := detect.Review(c)
+			status := detect.Status(findings)
 			var got []string
 			for _, f := range findings {
 				got = append(got, string(f.Signal)+":"+f.Detail)
@@ -238,13 +239,13 @@ func TestReviewFindingsAreGroupedAndBounded(t *testing.T) {
 	c := honest()
 	c.ToolCalls, c.ActionsCount = nil, count(0)
 	c.Observed = slices.Concat(observed(500), []detect.ObservedCall{{Service: "slack", Method: "get"}})
-	findings, _ := detect.Review(c)
+	findings := detect.Review(c)
 	require.Len(t, findings, 2, "one for each service and method")
 	assert.Equal(t, map[string]any{"service": "slack", "method": "GET", "count": 1}, findings[0].Metadata)
 	assert.Equal(t, map[string]any{"service": "slack", "method": "POST", "count": 500}, findings[1].Metadata)
 
 	c.ActionsCount = count(-3)
-	negative, _ := detect.Review(c)
+	negative := detect.Review(c)
 	assert.Equal(t, findings, negative, "a negative number covers nothing")
 
 	c = honest()
@@ -252,7 +253,8 @@ func TestReviewFindingsAreGroupedAndBounded(t *testing.T) {
 		c.ServicesUsed = append(c.ServicesUsed, fmt.Sprintf("%04d", i)+strings.Repeat("x", 10_000))
 		c.DelegatedTo = append(c.DelegatedTo, fmt.Sprint(i)+strings.Repeat("y", 10_000))
 	}
-	findings, status := detect.Review(c)
+	findings = detect.Review(c)
+	status := detect.Status(findings)
 	require.Len(t, findings, 22, "20 services, one for the rest, one delegation")
 	assert.Equal(t, map[string]any{"more": 980}, findings[20].Metadata)
 	assert.Equal(t, stack.ReviewBlocked, status)
@@ -313,12 +315,13 @@ func TestReviewOfLongRun(t *testing.T) {
 			}
 			c.Checkpointed, c.ToolCalls = calls[:checkpointed], calls[checkpointed-kept:]
 			c.ActionsCount = count(len(calls))
-			findings, status := detect.Review(c)
+			findings := detect.Review(c)
+			status := detect.Status(findings)
 			assert.Empty(t, findings)
 			assert.Equal(t, stack.ReviewClean, status)
 
 			c.Observed = append(c.Observed, c.Observed[0])
-			findings, _ = detect.Review(c)
+			findings = detect.Review(c)
 			require.Len(t, findings, 1)
 			assert.Equal(t, detect.UnreportedAction, findings[0].Signal)
 			assert.Equal(t, 1, findings[0].Metadata["count"])

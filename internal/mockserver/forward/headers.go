@@ -32,6 +32,9 @@ func isDropped(name string) bool {
 	return isFraming(name) || strings.HasPrefix(name, "x-stack-") || strings.HasPrefix(name, "x-intent-")
 }
 
+// Reaches reports whether a header of that name, given by the caller, reaches the upstream.
+func Reaches(name string) bool { return !isDropped(name) }
+
 // requestHeader makes the headers for the upstream from the caller's. It fails with an [*Error] on a name or value that
 // HTTP cannot carry and on a name that is there twice in different case; values are not quoted.
 func requestHeader(caller map[string]string) (http.Header, error) {

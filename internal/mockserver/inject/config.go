@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -12,6 +13,7 @@ import (
 const (
 	MaxPatterns      = 100  // custom patterns, and whitelist patterns, each
 	MaxPatternLength = 1000 // bytes of one expression
+	maxProgram       = 2000 // instructions of one
 )
 
 // Pattern is an operator's own expression, in RE2 syntax. It is matched without regard to case, against the text and
@@ -45,8 +47,7 @@ func DefaultConfig() Config {
 	return Config{Enabled: true}
 }
 
-// New returns a Scanner. It fails when a pattern or an override is not valid; the error names the field, its place and what
-// it was.
+// New returns a Scanner. It fails with a [*ConfigError] when a pattern or an override is not valid.
 func New(c Config) (*Scanner, error) {
 	c.Custom, c.Whitelist = slices.Clone(c.Custom), slices.Clone(c.Whitelist)
 	c.SeverityOverrides = maps.Clone(c.SeverityOverrides)
@@ -71,35 +72,48 @@ type custom struct {
 	severity Verdict
 }
 
+// ConfigError says what is wrong with a [Config].
+type ConfigError struct {
+	Field   string // such as custom_patterns[1] or severity_overrides["jailbreak"]
+	Sent    string // what it was, in quotes where it was text
+	Allowed string // what it must be
+	Err     error  // why an expression does not compile; else nil
+}
+
+func (e *ConfigError) Error() string {
+	text := fmt.Sprintf("%s must be %s, and was %s", e.Field, e.Allowed, e.Sent)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns why an expression does not compile.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // compile compiles the patterns of one of the two lists.
 func compile(list string, patterns []Pattern) ([]custom, error) {
 	if len(patterns) > MaxPatterns {
-		return nil, fmt.Errorf("%s_patterns must be at most %d, and were %d", list, MaxPatterns, len(patterns))
+		return nil, &ConfigError{Field: list + "_patterns", Sent: fmt.Sprintf("a list of %d", len(patterns)),
+			Allowed: fmt.Sprintf("a list of at most %d", MaxPatterns)}
 	}
 	compiled := make([]custom, len(patterns))
 	for i, p := range patterns {
-		field := fmt.Sprintf("%s_patterns[%d]", list, i)
-		if len(p.Expr) > MaxPatternLength {
-			return nil, fmt.Errorf("%s must be at most %d bytes, and was %d", field, MaxPatternLength, len(p.Expr))
-		}
-		if strings.TrimSpace(p.Expr) == "" {
-			return nil, fmt.Errorf("%s must not be empty", field)
-		}
-		expr, err := regexp.Compile("(?i:" + p.Expr + ")")
+		bad := &ConfigError{Field: fmt.Sprintf("%s_patterns[%d]", list, i), Sent: fmt.Sprintf("%.80q", p.Expr)}
+		expr, err := compileExpr(p.Expr, bad)
 		if err != nil {
-			return nil, fmt.Errorf("%s must be an RE2 expression, and was %.80q: %w", field, p.Expr, err)
-		}
-		if expr.MatchString("") {
-			return nil, fmt.Errorf("%s must not match the empty text, and was %.80q", field, p.Expr)
+			return nil, err
 		}
 		severity := p.Severity
 		switch {
 		case list == "whitelist" && severity != "":
-			return nil, fmt.Errorf("%s must have no severity, and had %.20q", field, severity)
+			bad.Field, bad.Sent, bad.Allowed = bad.Field+".severity", fmt.Sprintf("%.20q", severity), "empty"
+			return nil, bad
 		case severity == "":
 			severity = Critical
 		case severity.rank() < Suspicious.rank():
-			return nil, fmt.Errorf("%s: severity must be suspicious or critical, and was %.20q", field, severity)
+			bad.Field, bad.Sent, bad.Allowed = bad.Field+".severity", fmt.Sprintf("%.20q", severity), "suspicious or critical"
+			return nil, bad
 		}
 		id := p.ID
 		if id == "" {
@@ -110,21 +124,73 @@ func compile(list string, patterns []Pattern) ([]custom, error) {
 	return compiled, nil
 }
 
+// compileExpr compiles one expression, or says what is wrong with it in bad.
+func compileExpr(text string, bad *ConfigError) (*regexp.Regexp, error) {
+	if len(text) > MaxPatternLength {
+		bad.Sent, bad.Allowed = fmt.Sprintf("%d bytes", len(text)), fmt.Sprintf("at most %d bytes", MaxPatternLength)
+		return nil, bad
+	}
+	if strings.TrimSpace(text) == "" {
+		bad.Allowed = "a non-empty expression"
+		return nil, bad
+	}
+	whole := "(?i:" + text + ")"
+	size, err := programSize(whole)
+	if err != nil {
+		bad.Allowed, bad.Err = "an RE2 expression", err
+		return nil, bad
+	}
+	if size > maxProgram { // each byte of a text may cost a step through all of it
+		bad.Allowed = fmt.Sprintf("simpler: an RE2 program of at most %d instructions", maxProgram)
+		return nil, bad
+	}
+	expr := regexp.MustCompile(whole)
+	if expr.MatchString("") {
+		bad.Allowed = "an expression that does not match the empty text"
+		return nil, bad
+	}
+	return expr, nil
+}
+
+// programSize returns how many instructions an expression compiles to.
+func programSize(expr string) (int, error) {
+	tree, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		return 0, err
+	}
+	program, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return 0, err
+	}
+	return len(program.Inst), nil
+}
+
 // override applies overrides to the scanner's rules.
 func (s *Scanner) override(overrides map[string]Verdict) error {
 	for _, key := range slices.Sorted(maps.Keys(overrides)) {
 		if overrides[key].rank() == 0 {
-			return fmt.Errorf("severity_overrides[%.60q] must be clean, suspicious or critical, and was %.20q",
-				key, overrides[key])
+			return &ConfigError{Field: fmt.Sprintf("severity_overrides[%.60q]", key), Sent: fmt.Sprintf("%.20q", overrides[key]),
+				Allowed: "clean, suspicious or critical"}
 		}
 		if !slices.ContainsFunc(s.rules, func(r rule) bool { return r.id == key || r.family == key }) {
-			return fmt.Errorf("severity_overrides[%.60q] must name a pattern of the catalogue or a family", key)
+			return &ConfigError{Field: "severity_overrides", Sent: fmt.Sprintf("%.60q", key),
+				Allowed: "keyed by a pattern of the catalogue or a family: " + strings.Join(s.names(), ", ")}
 		}
 	}
 	for i := range s.rules {
 		s.rules[i].severity = severityOf(s.rules[i], overrides)
 	}
 	return nil
+}
+
+// names returns the families and ids of the catalogue, in order.
+func (s *Scanner) names() []string {
+	var names []string
+	for _, r := range s.rules {
+		names = append(names, r.family, r.id)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // severityOf returns a rule's severity under overrides.

@@ -15,6 +15,7 @@ package inject
 import (
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -97,7 +98,8 @@ type Classifier interface {
 
 // When the classifier is asked and how long it may take. (contract: semantics 14)
 const (
-	classifierMinimum = 60 // characters
+	classifierMinimum = 60       // characters
+	classifierMaximum = 64 << 10 // bytes
 	classifierTimeout = 3 * time.Second
 )
 
@@ -119,7 +121,12 @@ const Deep = -1
 
 // ScanValue scans the strings in a decoded JSON value, the names in objects too, each by itself, and gives the worst
 // verdict. Depth is how many levels of objects and arrays are entered: 0 only takes a string, 1 takes the strings directly
-// in an object or array, [Deep] takes all. The context bounds the classifier only.
+// in an object or array, [Deep] takes all. A value of type []Part has parts of their own depth each. The context bounds the
+// classifier only.
+//
+// A text of over a megabyte is scanned in pieces of that size that overlap by 64 KiB, so that the memory of a scan is
+// bounded: what is hidden in one longer run of base64 may be missed where the run crosses into the next piece. The
+// classifier is given the first 64 KiB of the content.
 func (s *Scanner) ScanValue(ctx context.Context, v any, depth int) Result {
 	if !s.config.Enabled {
 		return Result{Verdict: Clean}
@@ -129,12 +136,14 @@ func (s *Scanner) ScanValue(ctx context.Context, v any, depth int) Result {
 	var where string
 	var w walker
 	w.visit = func(text string) bool {
-		if s.config.Classifier != nil {
-			all.WriteString(text)
+		if s.config.Classifier != nil && all.Len() < classifierMaximum {
+			all.WriteString(text[:min(len(text), classifierMaximum-all.Len())])
 			all.WriteByte('\n')
 		}
-		if f := s.scanText(text); f.verdict.rank() > best.verdict.rank() {
-			best, where = f, w.where()
+		for piece := range pieces(text) {
+			if f := s.scanText(piece); f.verdict.rank() > best.verdict.rank() {
+				best, where = f, w.where()
+			}
 		}
 		return best.verdict == Critical
 	}
@@ -145,9 +154,27 @@ func (s *Scanner) ScanValue(ctx context.Context, v any, depth int) Result {
 		result.Match = &Match{PatternID: best.id, Family: best.family, Layers: best.layers, Where: where}
 	}
 	if best.verdict != Critical && s.config.Classifier != nil {
-		s.classify(ctx, strings.TrimSuffix(all.String(), "\n"), &result)
+		s.classify(ctx, strings.ToValidUTF8(strings.TrimSuffix(all.String(), "\n"), ""), &result)
 	}
 	return result
+}
+
+// How long a text is scanned in one piece, and how much of it the next piece has again. In bytes.
+const (
+	pieceSize    = 1 << 20
+	pieceOverlap = 64 << 10
+)
+
+// pieces yields a text in pieces that overlap.
+func pieces(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for len(text) > pieceSize && yield(text[:pieceSize]) {
+			text = text[pieceSize-pieceOverlap:]
+		}
+		if len(text) <= pieceSize {
+			yield(text)
+		}
+	}
 }
 
 // classify asks the classifier about a text of enough characters. It can only make the result worse, since a text that

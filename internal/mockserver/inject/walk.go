@@ -17,6 +17,12 @@ type walker struct {
 // where returns the place of the string being visited.
 func (w *walker) where() string { return strings.Join(w.path, "") }
 
+// Part is a named part of a content, such as the body of a request. Its name is no text of the content: it is not scanned.
+type Part struct {
+	Name  string
+	Value any
+}
+
 // walk visits the strings in v and the names in its objects, until visit answers true; then it answers true too. Depth is
 // how many levels of objects and arrays are entered; a negative one means all. Values that the JSON package would not
 // decode to are walked as what it encodes them to.
@@ -26,6 +32,8 @@ func (w *walker) walk(v any, depth int) bool {
 		return false
 	case string:
 		return w.visit(v)
+	case []Part:
+		return slices.ContainsFunc(v, func(p Part) bool { return w.enter(p.Name, p.Value, depth) })
 	case []any:
 		for i := 0; i < len(v) && depth != 0; i++ {
 			if w.enter("["+strconv.Itoa(i)+"]", v[i], depth-1) {
