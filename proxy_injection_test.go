@@ -165,7 +165,7 @@ func TestProxyScansOutsideTheLock(t *testing.T) {
 	var wg sync.WaitGroup
 	var err error
 	call := func() {
-		wg.Go(func() { _, err = s.client.Proxy.Request(context.Background(), withPassport(r, p)) })
+		wg.Go(func() { _, err = s.client.Proxy.Request(t.Context(), withPassport(r, p)) })
 		text := <-asked
 		assert.Contains(t, text, "benign")
 		assert.NotContains(t, text, "hunter2", "the model does not see what the service does not")

@@ -149,12 +149,12 @@ func TestScanRefuses(t *testing.T) {
 		"another server's": {stack.ScanParams{Content: "x", PassportToken: other.Token}, http.StatusUnauthorized, "UNAUTHORIZED",
 			"passport_signature"},
 	} {
-		_, err := s.client.Scan.Scan(t.Context(), tc.params)
+		_, err = s.client.Scan.Scan(t.Context(), tc.params)
 		refused := requireRefused(t, err, tc.status, tc.code)
 		assert.Equal(t, tc.check, refused.Details["check"], name)
 	}
 	for _, content := range []any{nil, 1, true, []string{attack}} {
-		_, err := s.client.Scan.Scan(t.Context(), stack.ScanParams{Content: content})
+		_, err = s.client.Scan.Scan(t.Context(), stack.ScanParams{Content: content})
 		requireParam(t, err, "content")
 		err = s.client.Do(t.Context(), "POST", "/v1/scan", map[string]any{"content": content}, nil)
 		refused := requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")

@@ -17,12 +17,14 @@ from getstack import Stack
 from getstack.agents import AgentService
 from getstack.audit import AuditService
 from getstack.credentials import CredentialService
+from getstack.detector_config import DetectorConfigService
 from getstack.dropoffs import DropoffService
 from getstack.identity import IdentityService
 from getstack.missions import MissionsService
 from getstack.passports import Mission, PassportService
 from getstack.proxy import ProxyService
 from getstack.reviews import ReviewService
+from getstack.scan import ScanService
 from getstack.security_events import SecurityEventService
 from getstack.services import ServiceService
 from getstack.team import TeamService
@@ -41,6 +43,8 @@ JUDGED = (
     UsageService,
     IdentityService,
     DropoffService,
+    ScanService,
+    DetectorConfigService,
     TeamService,
 )
 
@@ -58,6 +62,8 @@ REQUIREMENT = (
 )
 DROPOFF = "id operator_id from_agent_id to_agent_id status schema on_expire created_at expires_at deposited_bytes"
 MEMBER = "id operator_id email name role status allowed_connections invited_at"
+METER = "tier limit used remaining period"
+DETECTOR = "detector_key enabled custom_patterns whitelist_patterns severity_overrides created_at updated_at"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 
 # (method, route, keys of the answer, {key of the answer: keys of its object or of each of its items}).
@@ -109,7 +115,7 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
         "operation_id delivery_state replay_state accounting_state provider method created_at provider_outcome",
         {},
     ),
-    ("GET", "/v1/proxy/usage", "tier limit used remaining period", {}),
+    ("GET", "/v1/proxy/usage", METER, {}),
     (
         "GET",
         "/v1/usage",
@@ -153,6 +159,11 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/team/members", "[]", {"[]": MEMBER}),
     ("PATCH", "/v1/team/members/{}", MEMBER, {}),
     ("DELETE", "/v1/team/members/{}", MEMBER, {}),
+    ("POST", "/v1/scan", "verdict scan_id duration_ms match", {}),
+    ("GET", "/v1/scan/usage", METER, {}),
+    ("GET", "/v1/detectors/config", "configs", {"configs": DETECTOR}),
+    ("GET", "/v1/detectors/{}/config", DETECTOR, {}),
+    ("PUT", "/v1/detectors/{}/config", DETECTOR, {}),
 ]
 
 

@@ -44,8 +44,8 @@ func (op *operator) tuned(f detect.Finding) (tuned detect.Finding, heard bool) {
 func (op *operator) tunedAll(findings []detect.Finding) []detect.Finding {
 	var heard []detect.Finding
 	for _, f := range findings {
-		if f, ok := op.tuned(f); ok {
-			heard = append(heard, f)
+		if tuned, ok := op.tuned(f); ok {
+			heard = append(heard, tuned)
 		}
 	}
 	return heard
@@ -118,7 +118,7 @@ func (s *Server) updateDetectorConfig(
 	if err != nil {
 		return nil, err
 	}
-	if err := op.needsTier(stack.TierStudio, "setting a detector"); err != nil {
+	if err = op.needsTier(stack.TierStudio, "setting a detector"); err != nil {
 		return nil, err
 	}
 	old := or(op.detectors[signal], &stack.DetectorConfig{DetectorKey: stack.DetectorKey(signal), Enabled: true, CreatedAt: now,
@@ -138,7 +138,7 @@ func (s *Server) updateDetectorConfig(
 		return nil, err
 	}
 	if loosens {
-		if err := op.governed(now, c, "detector_config.update", changeOf(config)); err != nil {
+		if err = op.governed(now, c, "detector_config.update", changeOf(config)); err != nil {
 			return nil, err
 		}
 	}

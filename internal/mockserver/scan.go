@@ -101,12 +101,12 @@ func (s *Server) scan(ctx context.Context, c *caller, in scanIn) (*stack.ScanRes
 	if err != nil {
 		return nil, err
 	}
-	if err := firstError(
+	if bad := firstError(
 		oneOf("body.context", in.Body.Context, stack.ScanEmail, stack.ScanDocument, stack.ScanWebpage, stack.ScanChatLog,
 			stack.ScanAPIResponse, stack.ScanCalendar, stack.ScanOther),
 		atMost("body.source", in.Body.Source, maxSource),
-	); err != nil {
-		return nil, err
+	); bad != nil {
+		return nil, bad
 	}
 	p, scanner, err := s.admitScan(c.op, in.Passport)
 	if err != nil {
