@@ -2,7 +2,9 @@ package stack_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,6 +37,23 @@ func BenchmarkProxiedCall(b *testing.B) {
 		_, err := client.Proxy.Post(b.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/chat.postMessage",
 			Body: map[string]string{"channel": "#support", "text": "On it"}, PassportToken: m.Passport.Token})
 		require.NoError(b, err)
+	}
+}
+
+// The same with more to scan for injection, which is what its time goes with.
+func BenchmarkProxiedCallBySize(b *testing.B) {
+	client, m := benchStage(b)
+	for _, size := range []int{1 << 10, 16 << 10, 256 << 10} {
+		text := strings.Repeat("Thanks for the quick turnaround on ticket 48213; the rollback is done. ", size/70)
+		b.Run(fmt.Sprintf("%dKB", size>>10), func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				_, err := client.Proxy.Post(b.Context(), stack.ProxyRequest{Service: "slack", URL: "https://slack.com/api/chat.postMessage",
+					Body: map[string]string{"channel": "#support", "text": text}, PassportToken: m.Passport.Token})
+				require.NoError(b, err)
+			}
+		})
 	}
 }
 

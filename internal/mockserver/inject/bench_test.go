@@ -53,7 +53,7 @@ func BenchmarkScan(b *testing.B) {
 		texts[name] = piece
 	}
 	for name, piece := range texts {
-		for _, size := range []int{4 << 10, 64 << 10} {
+		for _, size := range []int{4 << 10, 64 << 10, 1 << 20} {
 			b.Run(fmt.Sprintf("%s/%dKB", name, size>>10), func(b *testing.B) {
 				text := sized(piece, size)
 				b.SetBytes(int64(size))

@@ -35,16 +35,18 @@ func newSurroundings(tokens []token, lib *library) *surroundings {
 	return a
 }
 
-// weigh returns what a hit counts as: as severe as its rule, or one step less when the text only talks about such a thing,
-// or nothing when the text says not to do it.
+// weigh returns what a hit counts as: as severe as its rule, or one step less when the text only talks about such a thing or
+// negates it, or nothing when the text forbids it outright ("never reveal your prompt"). So words around an attack can make
+// a critical hit suspicious and no less, short of words that make it no attack.
 func (a *surroundings) weigh(h hit, r rule) Verdict {
-	if !r.stands && a.before(h, negateSpan, "not") {
+	if !r.stands && a.forbidden(h) {
 		return Clean
 	}
+	negated := !r.stands && a.before(h, negateSpan, "not")
 	mentions := a.mentions(h)
 	quoted := a.tokens[h.start].quoted || a.tokens[h.end-1].quoted
 	reported := a.before(h, reportSpan, "report") || quoted && a.before(a.quotation(h), reportSpan, "report")
-	about := mentions >= manyMentions ||
+	about := negated || mentions >= manyMentions ||
 		mentions >= fewMentions && (quoted || reported) ||
 		quoted && reported ||
 		h.end < len(a.tokens) && a.lib.list["about"][a.tokens[h.end].word]
@@ -55,6 +57,20 @@ func (a *surroundings) weigh(h hit, r rule) Verdict {
 		return Suspicious
 	}
 	return Clean
+}
+
+// forbidden reports whether the word right before a hit, with nothing but one space between, forbids what it says. "Why not"
+// does not, nor does a second "not" before the first.
+func (a *surroundings) forbidden(h hit) bool {
+	if h.start == 0 {
+		return false
+	}
+	not := a.tokens[h.start-1]
+	if !a.lib.list["forbid"][not.word] || a.tokens[h.start].start-not.end != 1 {
+		return false
+	}
+	before := hit{start: h.start - 1}
+	return !a.before(before, negateSpan, "not") && !a.before(before, negateSpan, "why")
 }
 
 // quotation returns the quotation that a hit is in, up to the hit's end, as a hit.

@@ -337,13 +337,7 @@ func segment(row string, lex *lexicon) string {
 	var b strings.Builder
 	found, loose := 0, false
 	for i := 0; i < len(row); {
-		n := 0
-		for size := min(len(row)-i, 16); size >= 2 && lex.begins(row[i:]); size-- {
-			if e := lex.words[row[i:i+size]]; e.word != 0 || e.hint != 0 {
-				n = size
-				break
-			}
-		}
+		n := lex.longest(row[i:], 16)
 		if n >= 3 {
 			found++
 		}

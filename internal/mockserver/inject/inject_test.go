@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -112,8 +113,12 @@ func TestScanValue(t *testing.T) {
 		"array at 1":  {[]any{1.0, attack}, 1, "[1]", true},
 		"deep": {[]any{map[string]any{"m": []any{map[string]any{"text": attack}}}}, inject.Deep,
 			"[0].m[0].text", true},
-		"name":             {map[string]any{attack: true}, 1, " (a name)", true},
-		"other types":      {map[string][]string{"x": {"a", attack}}, inject.Deep, ".x[1]", true},
+		"name":        {map[string]any{attack: true}, 1, " (a name)", true},
+		"other types": {map[string][]string{"x": {"a", attack}}, inject.Deep, ".x[1]", true},
+		"parts":       {[]inject.Part{{Name: "body", Value: map[string]any{"a": attack}}}, 1, "body.a", true},
+		"parts, each of its own depth": {[]inject.Part{{Name: "body", Value: map[string]any{"a": []any{attack}}},
+			{Name: "url", Value: attack}}, 1, "url", true},
+		"a part's name":    {[]inject.Part{{Name: attack, Value: "x"}}, inject.Deep, "", false},
 		"number":           {4.0, inject.Deep, "", false},
 		"nil":              {nil, inject.Deep, "", false},
 		"nothing to walk":  {func() {}, inject.Deep, "", false},
@@ -137,6 +142,28 @@ func TestScanValue(t *testing.T) {
 			assert.Equal(t, test.where, result.Match.Where)
 		})
 	}
+}
+
+// A text of any length is scanned to its end, in pieces that overlap.
+func TestLongText(t *testing.T) {
+	t.Parallel()
+	var asked string
+	scanner := newScanner(t, func(c *inject.Config) {
+		c.Classifier = classifier(func(_ context.Context, text string) (inject.Verdict, error) {
+			asked = text
+			return inject.Clean, nil
+		})
+	})
+	filler := sized(letter, 3<<20)
+	require.Equal(t, inject.Clean, scanner.Scan(t.Context(), filler).Verdict)
+	assert.Equal(t, filler[:64<<10], asked, "the classifier reads the beginning")
+	hidden := "\n\n" + encoders["base64"].encode(attacks[0]) + "\n\n"
+	for _, at := range []int{0, 1<<20 - 70, 1<<20 - 20, 1 << 20, 2<<20 - 64<<10 - 30, 2 << 20, 3 << 20} {
+		text := filler[:at] + hidden + filler[at:]
+		assert.Equal(t, inject.Critical, scanner.Scan(t.Context(), text).Verdict, at)
+	}
+	scanner.Scan(t.Context(), strings.Repeat("ä", 64<<10))
+	assert.True(t, utf8.ValidString(asked))
 }
 
 func TestCustomPatterns(t *testing.T) {

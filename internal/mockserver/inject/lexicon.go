@@ -85,6 +85,8 @@ var lists = map[string]string{
 	// Words that take a phrase back, or say that it is talked about. They are what the surroundings are judged by.
 	"not": `not never dont cannot cant shouldnt wont mustnt doesnt didnt without neither nor refuse refuses
 		refused avoid no wouldnt couldnt isnt arent nicht niemals kein ne jamais nunca non`,
+	"forbid": `never not dont cannot cant shouldnt mustnt nicht niemals jamais nunca`,
+	"why":    `why`,
 	"report": `attacker attackers adversary adversaries hacker hackers malicious user users someone they he she
 		it model models says said saying say writes wrote written like eg ie example examples such phrase phrases
 		called string strings asks asked asking tells told telling instructs instructed instructing tricks tricked

@@ -72,13 +72,31 @@ type rule struct {
 type lexicon struct {
 	words map[string]entry
 	list  map[string][]bool // the named lists, by place in the lexicon
-	pairs [1 << 16]bool     // the first two bytes of words, turned ones too
+	sizes [1 << 16]uint64   // by their first two bytes, which lengths words have, as bits; turned ones too
 	size  int               // one more than the number of words: place 0 is that of all unknown words
 }
 
-// begins reports whether a text may begin with a word of at least two bytes.
-func (l *lexicon) begins(text string) bool {
-	return len(text) >= 2 && l.pairs[int(text[0])<<8|int(text[1])]
+// look returns what the lexicon knows of a word. That of most words is nothing, which their beginning and length tell.
+func (l *lexicon) look(word []byte) (e entry) {
+	if len(word) >= 2 && l.sizes[int(word[0])<<8|int(word[1])]>>len(word)&1 == 0 {
+		return e
+	}
+	return l.words[string(word)]
+}
+
+// longest returns the length of the longest word, of at least two bytes and at most so many, that a text begins with; or 0.
+func (l *lexicon) longest(text string, most int) int {
+	if len(text) < 2 {
+		return 0
+	}
+	sizes := l.sizes[int(text[0])<<8|int(text[1])] & (1<<(min(len(text), most)+1) - 1)
+	for ; sizes != 0; sizes &^= 1 << (bits.Len64(sizes) - 1) {
+		size := bits.Len64(sizes) - 1
+		if l.words[text[:size]] != (entry{}) {
+			return size
+		}
+	}
+	return 0
 }
 
 // entry is what the lexicon knows of a word: its place, or that it is a word of the lexicon in disguise.
@@ -223,7 +241,7 @@ func (l *lexicon) addWords() {
 	l.addHints()
 	for word := range l.words {
 		if len(word) >= 2 {
-			l.pairs[int(word[0])<<8|int(word[1])] = true
+			l.sizes[int(word[0])<<8|int(word[1])] |= 1 << len(word)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func tokenize(text string, lex *lexicon) []token {
 		//nolint:gosec // a text of over 2 GiB does not reach here
 		t := token{start: int32(start), end: int32(end), sentence: sentence}
 		if size > 0 && size <= longestWord {
-			e := lex.words[string(word[:size])]
+			e := lex.look(word[:size])
 			t.word, t.hint = e.word, e.hint
 		}
 		tokens = append(tokens, t)
