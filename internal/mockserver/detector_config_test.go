@@ -21,8 +21,8 @@ func TestDetectorConfigOfAnotherOperator(t *testing.T) {
 		stack.DetectorConfigParams{CustomPatterns: []stack.DetectorPattern{{Pattern: "bluebird"}}})
 	require.NoError(t, err)
 	for c, want := range map[*stack.Client]stack.ScanVerdict{client: stack.VerdictCritical, stranger: stack.VerdictClean} {
-		result, err := c.Scan.Scan(ctx, stack.ScanParams{Content: "the bluebird file"})
-		require.NoError(t, err)
+		result, scanErr := c.Scan.Scan(ctx, stack.ScanParams{Content: "the bluebird file"})
+		require.NoError(t, scanErr)
 		assert.Equal(t, want, result.Verdict)
 	}
 	_, err = stranger.DetectorConfig.Get(ctx, stack.DetectorPromptInjection)

@@ -28,7 +28,7 @@ func (p Policy) check() error {
 	return firstError(
 		within("body.revocation_delay_seconds", int(p.RevocationDelay/time.Second), 0, 3600),
 		within("body.rate_limit_per_minute", p.RateLimitPerMinute, 0, 1_000_000),
-		chosen("body.tier", p.Tier, stack.TierFree, stack.TierDeveloper, stack.TierStudio, stack.TierEnterprise),
+		chosen("body.tier", p.Tier, tiers...),
 	)
 }
 

@@ -98,7 +98,7 @@ func (s *Server) Counts() (counts map[string]int) {
 		counts = map[string]int{"agents": op.agents.len(), "connections": op.connections.len(), "grants": op.grants.len(),
 			"missions": op.missions.len(), "passports": op.passports.len(), "checkouts": op.checkouts.len(), "security_events": op.events.len(),
 			"governance_approvals": op.governance.len(), "dropoffs": op.dropoffs.len(), "identity_claims": op.claims.len(),
-			"service_requirements": op.requirements.len(), "operations": len(op.operations), "audit_entries": op.chain.Len()}
+			"service_requirements": op.requirements.len(), "detector_configs": len(op.detectors), "operations": len(op.operations), "audit_entries": op.chain.Len()}
 	})
 	return counts
 }

@@ -154,11 +154,11 @@ func TestLongText(t *testing.T) {
 			return inject.Clean, nil
 		})
 	})
-	filler := sized(letter, 3<<20)
+	filler := sized(letter, 1<<20+64<<10)
 	require.Equal(t, inject.Clean, scanner.Scan(t.Context(), filler).Verdict)
 	assert.Equal(t, filler[:64<<10], asked, "the classifier reads the beginning")
 	hidden := "\n\n" + encoders["base64"].encode(attacks[0]) + "\n\n"
-	for _, at := range []int{0, 1<<20 - 70, 1<<20 - 20, 1 << 20, 2<<20 - 64<<10 - 30, 2 << 20, 3 << 20} {
+	for _, at := range []int{0, 1<<20 - 64<<10 - 30, 1<<20 - 70, 1<<20 - 20, 1 << 20, len(filler)} {
 		text := filler[:at] + hidden + filler[at:]
 		assert.Equal(t, inject.Critical, scanner.Scan(t.Context(), text).Verdict, at)
 	}
