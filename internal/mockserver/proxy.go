@@ -160,9 +160,10 @@ func (call *proxyCall) validate() error {
 // identifyCall finds the call's passport, and returns the scanner of its operator: what goes out under a passport that may be
 // used is scanned before the checks, since the scan may take long and the operator is locked while they run.
 func (s *Server) identifyCall(call *proxyCall, token stack.Secret) (*inject.Scanner, error) {
-	op, now := call.op, s.clock.now()
+	op := call.op
 	op.mu.Lock()
 	defer op.mu.Unlock()
+	now := s.clock.now()
 	op.sweep(now)
 	p, err := s.readToken(op, token)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -143,9 +144,13 @@ func unescaped(text string) string {
 	return strings.Join(parts, "")
 }
 
-// outgoing is what of the call the service will read: the body as it is understood there, URL, query, and the headers that
-// reach it.
+// outgoing is what of the call the service will read: the body as it is understood there, the URL after its host, query, and
+// the headers that reach it.
 func (call *proxyCall) outgoing() []inject.Part {
+	target := call.in.URL
+	if u, err := url.Parse(target); err == nil {
+		target = u.RequestURI()
+	}
 	headers := map[string]any{}
 	for name, value := range call.in.Headers {
 		if forward.Reaches(name) {
@@ -156,7 +161,7 @@ func (call *proxyCall) outgoing() []inject.Part {
 	for name, value := range call.in.Query {
 		query[name] = value
 	}
-	return []inject.Part{{Name: "body", Value: call.content}, {Name: "query", Value: query}, {Name: "url", Value: call.in.URL},
+	return []inject.Part{{Name: "body", Value: call.content}, {Name: "query", Value: query}, {Name: "url", Value: target},
 		{Name: "headers", Value: headers}}
 }
 
