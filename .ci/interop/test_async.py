@@ -71,6 +71,9 @@ def test_async_path(async_stack: Any, mock: Stackmock, slack: Upstream, judge: J
             await stack.security_events.resolve(events[0]["id"])
             assert (await stack.reviews.list()).items == []
             assert (await stack.usage.get())["consumption"]["actions"]["used"] >= 1
+            assert (await stack.scan.scan({"subject": "Lunch?"}, context="email"))["verdict"] == "clean"
+            strict = {"warning": "critical"}
+            assert (await stack.detector_config.upsert("scope_drift", severity_overrides=strict))["enabled"] is True
             assert True in (await stack.audit.verify_chain()).values()
             assert (await stack.credentials.get("slack")).credential == SLACK_TOKEN
 
