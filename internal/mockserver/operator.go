@@ -36,6 +36,7 @@ type operator struct {
 	scanner       *inject.Scanner                         // by the operator's own rules
 	governance    table[governanceApproval]
 	operations    map[string]*operation // by operation id
+	keyed         map[string]*keyedCall // by scope and idempotency key
 	due           deadlines
 	chain         audit.Chain
 	meters        meters
@@ -46,7 +47,7 @@ type operator struct {
 
 func newOperator(s *Server, id string) *operator {
 	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise},
-		operations: map[string]*operation{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
+		operations: map[string]*operation{}, keyed: map[string]*keyedCall{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
 		detectors: map[detect.Signal]*stack.DetectorConfig{}, scanner: s.scanner}
 }
 

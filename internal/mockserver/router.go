@@ -32,6 +32,8 @@ type route struct {
 	role            stack.TeamRole // the least that a member needs
 	control         bool           // no bearer, but loopback only and JSON only
 	unlocked        bool           // the handler takes its operator's lock itself
+	idempotent      bool           // an Idempotency-Key makes a repetition give the first answer
+	keyRequired     bool           // and there must be one
 	maxBody         int64          // bytes
 	in, out         reflect.Type
 	handle          func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error)
@@ -175,16 +177,38 @@ func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []
 	if err = bind(in, req, body); err != nil {
 		return nil, err
 	}
-	if c.op != nil && !r.unlocked {
-		c.op.mu.Lock()
-		defer c.op.mu.Unlock()
-		c.op.sweep(s.clock.now())
-	}
-	answer, err := r.handle(s, req.Context(), c, in)
+	key, err := r.keyOf(req)
 	if err != nil {
 		return nil, err
 	}
-	return encode(answer)
+	run := func() (*document, error) {
+		answer, refusal := r.handle(s, req.Context(), c, in)
+		if refusal != nil {
+			return nil, refusal
+		}
+		return encode(answer)
+	}
+	if c.op == nil || r.unlocked && key == "" {
+		return run()
+	}
+	c.op.mu.Lock()
+	defer c.op.mu.Unlock()
+	now := s.clock.now()
+	c.op.sweep(now)
+	if key == "" {
+		return run()
+	}
+	digest, err := requestDigest(req, body)
+	if err != nil {
+		return nil, err
+	}
+	return once(c.op, now, r.method+" "+r.pattern, key, digest, func() (*document, error) {
+		if r.unlocked {
+			c.op.mu.Unlock()
+			defer c.op.mu.Lock()
+		}
+		return run()
+	})
 }
 
 // document is an answer with its bytes made. A handler returns one itself where the answer is not JSON.
