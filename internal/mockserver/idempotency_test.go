@@ -2,7 +2,6 @@ package mockserver
 
 import (
 	"context"
-	"crypto/sha256"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,7 +120,7 @@ func TestIdempotencyOfOperators(t *testing.T) {
 	r := counter(&total, idempotent(true))
 	assert.Equal(t, `{"total":1}`, call(t, s, r, "a", `{"step":1}`))
 	const key = "sk_live_second"
-	s.keys[sha256.Sum256([]byte(key))] = newOperator(s, newID("op_"))
+	s.keys.add(key, keyOwner{op: newOperator(s, newID("op_"))})
 	as := func(req *http.Request) { req.Header.Set("Authorization", "Bearer "+key) }
 	assert.Equal(t, `{"total":2}`, call(t, s, r, "a", `{"step":1}`, as), "another operator's key is another key")
 }
