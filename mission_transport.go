@@ -18,7 +18,10 @@ import (
 // envelope.
 const maxProxiedBody = 9 << 20
 
-const operationHeader = "X-STACK-Authority-Request-Id"
+const (
+	operationHeader = "X-STACK-Authority-Request-Id"
+	approvalHeader  = "X-Intent-Approval-Id"
+)
 
 // HTTPClient returns an HTTP client for Go API clients (slack-go, go-github, …) whose requests go to a connected service
 // through [Mission.Proxy]: the credential is injected by STACK, and every request is logged. See [Mission.Transport].
@@ -30,7 +33,7 @@ func (m *Mission) HTTPClient(service string) *http.Client {
 // JSON or text, forms included; multipart and other binary bodies are refused before anything is sent, and an Authorization
 // header is dropped, since the proxy injects the credential. A token form field, which slack-go sends even when it is empty,
 // is dropped for the same reason. An X-STACK-Authority-Request-Id header on the request is its operation id, so that a
-// retrying client repeats the same write. Errors of the API come back as errors, wrapped by http.Client in *url.Error.
+// retrying client repeats the same write; an X-Intent-Approval-Id header is its approval. Errors of the API come back as errors, wrapped by http.Client in *url.Error.
 func (m *Mission) Transport(service string) http.RoundTripper {
 	return &missionTransport{m, service}
 }
@@ -63,10 +66,10 @@ func (t *missionTransport) request(req *http.Request) (ProxyRequest, error) {
 	target := *req.URL
 	target.Fragment, target.RawFragment = "", ""
 	r := ProxyRequest{Service: t.service, Method: req.Method, URL: target.String(),
-		OperationID: req.Header.Get(operationHeader), Headers: map[string]string{}}
+		OperationID: req.Header.Get(operationHeader), ApprovalID: req.Header.Get(approvalHeader), Headers: map[string]string{}}
 	for name, values := range req.Header {
 		switch http.CanonicalHeaderKey(name) {
-		case "Authorization", "Cookie", "Accept-Encoding", "Content-Length", http.CanonicalHeaderKey(operationHeader):
+		case "Authorization", "Cookie", "Accept-Encoding", "Content-Length", http.CanonicalHeaderKey(operationHeader), approvalHeader:
 		default:
 			r.Headers[name] = strings.Join(values, ", ")
 		}

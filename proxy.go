@@ -31,7 +31,8 @@ type ProxyRequest struct {
 
 	// PassportToken is the passport that authorises the call.
 	PassportToken Secret `json:"-"`
-	// ApprovalID names an approved intent, where the operator's policy asks for one.
+	// ApprovalID names an approved intent, where the operator's policy asks for one; see [IntentsService.Submit]. Without that
+	// policy, and for a GET, it is not looked at.
 	ApprovalID string `json:"-"`
 	// OperationID makes a write happen once. It is made by the SDK when empty; give the one of an earlier attempt to repeat
 	// the unchanged request. 22 to 256 letters, digits, hyphens and underscores.
@@ -132,10 +133,10 @@ func checkProxyURL(raw string) error {
 // with [ErrOutcomeUnknown] rather than guess.
 //
 // It fails with a [*ParamError] before anything is sent, [ErrForbidden] for a service or host out of scope or a broken
-// constraint, [ErrMissionCapExceeded], [ErrDataFlowBlocked], [ErrPromptInjectionBlocked], [ErrPassportRevoked],
-// [ErrPassportExpired], [ErrOperationReused], and with codes UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE and RESPONSE_TOO_LARGE
-// when the service gave no answer. Of a write that had reached the service by then, that error stands behind
-// [ErrOutcomeUnknown].
+// constraint, [ErrMissionCapExceeded], [ErrDataFlowBlocked], [ErrPromptInjectionBlocked], [ErrIntentApprovalRequired],
+// [ErrPassportRevoked], [ErrPassportExpired], [ErrOperationReused], and with codes UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE
+// and RESPONSE_TOO_LARGE when the service gave no answer. Of a write that had reached the service by then, that error stands
+// behind [ErrOutcomeUnknown].
 //
 // POST /v1/proxy
 func (s *ProxyService) Request(ctx context.Context, r ProxyRequest) (*ProxyResponse, error) {

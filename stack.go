@@ -42,6 +42,7 @@ type Client struct {
 	Dropoffs       *DropoffsService
 	Scan           *ScanService
 	DetectorConfig *DetectorConfigService
+	Intents        *IntentsService
 
 	transport *transport
 	poller    *poller
@@ -198,6 +199,7 @@ func New(opts ...Option) (*Client, error) {
 	c.Dropoffs = &DropoffsService{c}
 	c.Scan = &ScanService{c}
 	c.DetectorConfig = &DetectorConfigService{c}
+	c.Intents = &IntentsService{c}
 	return c, nil
 }
 

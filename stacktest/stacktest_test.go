@@ -286,7 +286,6 @@ func TestBadSettingsPanic(t *testing.T) {
 	assert.Panics(t, func() { srv.Advance(-time.Second) })
 	assert.Panics(t, func() { srv.SetPolicy(stacktest.Policy{Tier: "gold"}) })
 	assert.Panics(t, func() { srv.SetPolicy(stacktest.Policy{RevocationDelay: time.Millisecond}) })
-	assert.Panics(t, func() { srv.SetPolicy(stacktest.Policy{RequireIntentApproval: true}) }, "a gate that there is not")
 	assert.Panics(t, func() { srv.Client(stack.WithTimeout(-1)) })
 }
 

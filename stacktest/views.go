@@ -39,8 +39,8 @@ func (s *Server) Mission(id string) (stack.MissionRecord, bool) { return s.mock.
 // OpenMissions returns the Missions that are live.
 func (s *Server) OpenMissions() []stack.MissionRecord { return s.mock.OpenMissions() }
 
-// Approve stands in for the human who approves a governance approval, whose id is in the details of the refused call. It
-// fails for an id that is unknown, used or expired.
+// Approve stands in for the human in the dashboard. It approves a governance approval (gov_…), whose id is in the details of
+// the refused call, or a submitted intent (apr_…). It fails for an id that is unknown, used, rejected or expired.
 func (s *Server) Approve(approvalID string) error { return s.mock.Approve(approvalID) }
 
 // AcceptInvitation stands in for somebody who was invited to the team, and returns their API key. It fails for an id that

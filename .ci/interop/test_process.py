@@ -227,16 +227,14 @@ def test_policy(world: World) -> None:
 
 
 def test_intent_approval_policy(world: World) -> None:
-    """On, the gate must hold; a mock that cannot hold it must say so and not pretend."""
     token = world.passport(world.agent().id).token
-    answer = httpx.post(world.mock.url + "/_mock/policy", json={"require_intent_approval": True})
-    if answer.status_code == 200:
-        with pytest.raises(ForbiddenError) as refused:
-            world.post(token)
-        assert refused.value.code == "INTENT_APPROVAL_REQUIRED"
-        assert world.slack.requests == []
-    else:
-        assert error(answer) == (400, "INVALID_REQUEST")
+    assert world.mock.control("policy", {"require_intent_approval": True})["require_intent_approval"] is True
+    with pytest.raises(ForbiddenError) as refused:
+        world.post(token)
+    assert refused.value.code == "INTENT_APPROVAL_REQUIRED"
+    assert world.slack.requests == []
+    world.mock.control("policy", {"require_intent_approval": False})
+    assert world.post(token).status == 200
 
 
 def test_delayed_revocation(world: World) -> None:

@@ -281,7 +281,7 @@ func TestControlRoutesRefuse(t *testing.T) {
 		"bad status":          {"/_mock/faults", `{"path":"/v1/proxy","status":200}`, nil, http.StatusBadRequest},
 		"bad upstream":        {"/_mock/upstreams", `{"host":"a b","url":"http://127.0.0.1:1"}`, nil, http.StatusBadRequest},
 		"bad tier":            {"/_mock/policy", `{"tier":"gold"}`, nil, http.StatusBadRequest},
-		"no approval gate":    {"/_mock/policy", `{"require_intent_approval":true}`, nil, http.StatusBadRequest},
+		"bad approval gate":   {"/_mock/policy", `{"require_intent_approval":"yes"}`, nil, http.StatusBadRequest},
 		"too far ahead":       {"/_mock/clock", `{"advance_seconds":1e300}`, nil, http.StatusBadRequest},
 		"no such route":       {"/_mock/faults", `{"path":"/v1/agent","status":500}`, nil, http.StatusBadRequest},
 		"endless delay":       {"/_mock/faults", `{"path":"/v1/agents","delay_ms":9223372036854775807}`, nil, http.StatusBadRequest},

@@ -78,6 +78,8 @@ func TestPolicyChangesOnlyWhatIsGiven(t *testing.T) {
 	for _, step := range []struct{ change, want string }{
 		{`{"tier":"studio"}`, `{"require_intent_approval":false,"revocation_delay_seconds":0,"rate_limit_per_minute":0,"tier":"studio"}`},
 		{`{"revocation_delay_seconds":30}`, `{"require_intent_approval":false,"revocation_delay_seconds":30,"rate_limit_per_minute":0,"tier":"studio"}`},
+		{`{"require_intent_approval":true}`, `{"require_intent_approval":true,"revocation_delay_seconds":30,"rate_limit_per_minute":0,"tier":"studio"}`},
+		{`{"require_intent_approval":false}`, `{"require_intent_approval":false,"revocation_delay_seconds":30,"rate_limit_per_minute":0,"tier":"studio"}`},
 		{`{}`, `{"require_intent_approval":false,"revocation_delay_seconds":30,"rate_limit_per_minute":0,"tier":"studio"}`},
 	} {
 		status, answer := postControl(t, s, "/_mock/policy", step.change)
@@ -85,7 +87,7 @@ func TestPolicyChangesOnlyWhatIsGiven(t *testing.T) {
 		assert.JSONEq(t, step.want, answer)
 	}
 	for _, bad := range []string{`{"tier":"gold","rate_limit_per_minute":7}`, `{"tier":""}`, `{"revocation_delay_seconds":3601}`,
-		`{"revocation_delay_seconds":9223372036854775807}`, `{"rate_limit_per_minute":-1}`, `{"require_intent_approval":true}`} {
+		`{"revocation_delay_seconds":9223372036854775807}`, `{"rate_limit_per_minute":-1}`, `{"require_intent_approval":"yes"}`} {
 		status, answer := postControl(t, s, "/_mock/policy", bad)
 		assert.Equal(t, http.StatusBadRequest, status, answer)
 	}

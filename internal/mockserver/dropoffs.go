@@ -276,9 +276,11 @@ func (s *Server) deposit(
 	if m != nil {
 		would := m.Usage.DropoffBytes + len(payload)
 		if limit := m.Caps.MaxDropoffBytes; limit > 0 && would > limit {
-			if err = op.crosses(now, p, m, capCrossing{"max_dropoff_bytes", would, limit}, "A deposit",
-				map[string]any{"dropoff_id": d.ID}); err != nil {
-				return err
+			finding, refusal := m.crosses(capCrossing{"max_dropoff_bytes", would, limit}, "A deposit",
+				map[string]any{"dropoff_id": d.ID})
+			op.raise(now, p, finding)
+			if refusal != nil {
+				return refusal
 			}
 		}
 	}

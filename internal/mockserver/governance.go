@@ -89,35 +89,34 @@ func (op *operator) openApproval(now time.Time, action, target string) *governan
 	return a
 }
 
-// Approve approves a pending governance approval of any operator: it stands for the human in the dashboard. Approving twice
-// is as good as once. It fails when nobody asked for such an approval, and when it has expired or been used.
+// Approve approves a pending approval of any operator, of governance or of an intent: it stands for the human in the
+// dashboard. Approving twice is as good as once. It fails when nobody asked for such an approval, and when it has expired,
+// been used or been rejected.
 func (s *Server) Approve(approvalID string) error {
-	now := s.clock.now()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, op := range s.operators {
-		if found, err := op.approve(now, approvalID); found {
-			return err
+	found, err := s.atOperator(func(op *operator, now time.Time) (bool, error) {
+		if a, ok := op.governance.get(approvalID); ok {
+			return true, op.approveGovernance(now, a)
 		}
+		a, ok := op.approvals.get(approvalID)
+		if !ok || a.Status == stack.IntentApproved && a.UsedAt.IsZero() && now.Before(a.ExpiresAt) {
+			return ok, nil
+		}
+		return true, op.decide(now, a, stack.IntentApproved, "dashboard", "")
+	})
+	if !found {
+		return notFound("approval", approvalID)
 	}
-	return notFound("governance approval", approvalID)
+	return err
 }
 
-func (op *operator) approve(now time.Time, approvalID string) (found bool, err error) {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	a, ok := op.governance.get(approvalID)
-	if !ok {
-		return false, nil
-	}
+func (op *operator) approveGovernance(now time.Time, a *governanceApproval) error {
 	switch state := a.state(now); state {
 	case approvalPending:
-		op.sweep(now)
 		a.decided = approvalApproved
 		op.record(now, a.row("approve"))
 	case approvalUsed, approvalExpired:
-		return true, refuse(http.StatusConflict, "APPROVAL_CLOSED", "the governance approval is "+string(state),
+		return refuse(http.StatusConflict, "APPROVAL_CLOSED", "the governance approval is "+string(state),
 			map[string]any{"check": "approval_state", "sent": a.id, "status": state, "allowed": "a pending approval"})
 	}
-	return true, nil
+	return nil
 }

@@ -37,6 +37,8 @@ type operator struct {
 	governance    table[governanceApproval]
 	operations    map[string]*operation // by operation id
 	keyed         map[string]*keyedCall // by scope and idempotency key
+	approvals     table[intentApproval]
+	intentClaims  table[intentClaim]
 	due           deadlines
 	chain         audit.Chain
 	meters        meters

@@ -8,7 +8,7 @@ import (
 
 // Policy is what a test may set of an operator's account.
 type Policy struct {
-	// RequireIntentApproval is to gate proxied writes behind an approved intent. There is no such gate yet, so true is refused.
+	// RequireIntentApproval lets proxied writes through only with an approved intent that fits.
 	RequireIntentApproval bool
 	// RevocationDelay is how long the proxy still takes a revoked passport, in whole seconds up to an hour.
 	RevocationDelay time.Duration
@@ -19,9 +19,6 @@ type Policy struct {
 }
 
 func (p Policy) check() error {
-	if p.RequireIntentApproval {
-		return invalid("body.require_intent_approval", true, "false, as long as this mock has no gate for intent approvals")
-	}
 	if p.RevocationDelay%time.Second != 0 {
 		return invalid("body.revocation_delay_seconds", p.RevocationDelay.Seconds(), "a whole number of seconds")
 	}

@@ -59,23 +59,27 @@ type proxyCall struct {
 	targetErr   error
 
 	injection inject.Result    // of the scan of what would go out
-	findings  []detect.Finding // of a check that leaves it to the pipeline to raise them
+	findings  []detect.Finding // of the last check: the pipeline raises them
+	uses      []meterUse       // that the last check has let through: the pipeline counts them
 
 	passport   *passport
 	service    stack.PassportService
 	connection *connection
+	approval   *intentApproval // that the call uses
 	credential forward.Credential
 	operation  *operation           // nil for a call without an operation id
 	replay     *stack.ProxyResponse // set when the operation has its answer already
 }
 
-// proxyChecks is the pipeline before a call is forwarded, in its order. Every one runs with the operator locked; the first
-// that refuses ends the call. The check of intent approvals has its place between these.
-// (contract: decisions, Proxy)
-var proxyChecks = []struct {
+// proxyCheck is a step of the pipeline. It runs with the operator locked and changes nothing but the call.
+type proxyCheck struct {
 	name  string
 	check func(*Server, *proxyCall) error
-}{
+}
+
+// proxyChecks is the pipeline before a call is forwarded, in its order. The first that refuses ends the call; a simulation
+// walks through all. (contract: decisions, Proxy)
+var proxyChecks = []proxyCheck{
 	{"plan_meter", (*Server).checkPlan},
 	{"service_scope", (*Server).checkServiceScope},
 	{"identity_requirements", (*Server).checkIdentity},
@@ -83,10 +87,11 @@ var proxyChecks = []struct {
 	{"mission_caps", (*Server).checkMissionCaps},
 	{"data_flow", (*Server).checkDataFlow},
 	{"injection", (*Server).checkInjection},
-	// intent approval
+	{"intent_approval", (*Server).checkApproval},
 	{"operation_replay", (*Server).checkReplay},
 	{"credential", (*Server).openCredential},
 	{"url_safety", (*Server).checkURL},
+	{"actions_meter", (*Server).checkActions},
 }
 
 // proxy sends a call to a connected service under a passport. The operator is locked while the call is checked and while
@@ -192,7 +197,7 @@ func (s *Server) admitCall(call *proxyCall) error {
 	call.resolveTarget()
 	for _, step := range proxyChecks {
 		err := step.check(s, call)
-		call.raiseFindings()
+		call.takeEffect()
 		if err != nil {
 			return call.refused(err)
 		}
@@ -203,20 +208,21 @@ func (s *Server) admitCall(call *proxyCall) error {
 			return nil
 		}
 	}
-	if err := op.charge(call.now, meterActions); err != nil {
-		return call.refused(err)
-	}
 	call.use(1)
+	op.useApproval(call.now, call.approval, call.operationID)
 	call.beginOperation()
 	return nil
 }
 
-// raiseFindings raises what the last check has left.
-func (call *proxyCall) raiseFindings() {
+// takeEffect raises what a check has found, and counts what it has let through.
+func (call *proxyCall) takeEffect() {
 	for _, f := range call.findings {
 		call.op.raise(call.now, call.passport, f)
 	}
-	call.findings = nil
+	for _, use := range call.uses {
+		call.op.count(call.now, use)
+	}
+	call.findings, call.uses = nil, nil
 }
 
 // use counts the call, or takes the count back, against the caps of its Mission.
@@ -286,7 +292,7 @@ func (call *proxyCall) bareURL() string {
 	if call.target == nil {
 		return ""
 	}
-	return call.target.Scheme + "://" + call.target.Host + call.target.EscapedPath()
+	return bareURL(call.target)
 }
 
 // resolveTarget fills in placeholders and parses the URL. A failure is told at its place in the order.
@@ -326,7 +332,7 @@ func (s *Server) settleCall(
 	return out, nil
 }
 
-// failed records a call that got no answer from the service. What was not sent counts against no cap.
+// failed records a call that got no answer from the service. What was not sent counts against no cap and uses no approval.
 func (call *proxyCall) failed(err error, took time.Duration) error {
 	var failure *forward.Error
 	if !errors.As(err, &failure) {
@@ -335,6 +341,7 @@ func (call *proxyCall) failed(err error, took time.Duration) error {
 	}
 	if !failure.Dispatched {
 		call.use(-1)
+		call.op.releaseApproval(call.now, call.approval)
 	}
 	refusal := refuseForward("forward", failure)
 	refusal.details["url"] = call.bareURL()
@@ -359,11 +366,14 @@ func (call *proxyCall) settled(row stack.AuditEntry, took time.Duration, sent bo
 	if !sent {
 		return
 	}
-	_, f := call.passport.drift.Observe(detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method,
-		Path: call.target.Path})
-	if f != nil {
+	if _, f := call.passport.drift.Observe(call.seen()); f != nil {
 		call.op.raise(call.now, call.passport, *f)
 	}
+}
+
+// seen is the call as scope drift sees it.
+func (call *proxyCall) seen() detect.Call {
+	return detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method, Path: call.target.Path}
 }
 
 // remember keeps what the agent learns from a service for the data-flow wall of its Mission.

@@ -18,15 +18,32 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver/inject"
 )
 
-// The checks of the proxy's pipeline, in its order; those of operations and identity stand where their services do.
+// The checks of the proxy's pipeline, in its order; those of operations, identity and approvals stand where their services
+// do. They change nothing but the call: what they find and what it would use up they only note in it.
 
-func (s *Server) checkPlan(call *proxyCall) error { return call.op.charge(call.now, meterProxy) }
+func (s *Server) checkPlan(call *proxyCall) error { return call.quote(meterProxy) }
+
+func (s *Server) checkActions(call *proxyCall) error { return call.quote(meterActions) }
+
+func (call *proxyCall) quote(meter string) error {
+	owed := 0
+	for _, use := range call.uses {
+		owed += use.cents
+	}
+	use, err := call.op.quote(call.now, meter, owed)
+	if err == nil {
+		call.uses = append(call.uses, use)
+	}
+	return err
+}
+
+func (call *proxyCall) find(f detect.Finding) { call.findings = append(call.findings, f) }
 
 func (s *Server) checkServiceScope(call *proxyCall) error {
 	p, name := call.passport, call.in.Service
 	service, ok := p.service(name)
 	if !ok {
-		call.op.raise(call.now, p, outsideScope(p, name, "A proxied call names a service outside the passport's scope."))
+		call.find(outsideScope(p, name, "A proxied call names a service outside the passport's scope."))
 		return forbidden(fmt.Sprintf("service %q is outside the passport's scope", clip(name)), map[string]any{
 			"check": "service_scope", "sent": clip(name), "allowed": p.reachableServices(),
 			"intent_services": p.claims.STK.IntentServices, "granted_providers": p.grantedProviders()})
@@ -58,7 +75,7 @@ func (s *Server) checkConstraints(call *proxyCall) error {
 		return nil
 	}
 	broken := v.Constraint
-	call.op.raise(call.now, call.passport, detect.Finding{Signal: detect.ConstraintViolation,
+	call.find(detect.Finding{Signal: detect.ConstraintViolation,
 		Severity: stack.SeverityWarning, Detail: clip(broken.Path),
 		Message:  "A proxied call breaks a constraint: " + v.Error() + ".",
 		Metadata: map[string]any{"service": call.in.Service, "path": broken.Path, "op": broken.Op}})
@@ -84,7 +101,8 @@ func (s *Server) checkMissionCaps(call *proxyCall) error {
 		crossed = append(crossed, capCrossing{"max_duration_seconds", int(age / time.Second), int(m.maxDuration / time.Second)})
 	}
 	for _, c := range crossed {
-		err := call.op.crosses(call.now, call.passport, m, c, "A proxied call", map[string]any{"service": service})
+		finding, err := m.crosses(c, "A proxied call", map[string]any{"service": service})
+		call.find(finding)
 		if err != nil {
 			return err
 		}
@@ -117,7 +135,7 @@ func (s *Server) checkDataFlow(call *proxyCall) error {
 	if f == nil {
 		return nil
 	}
-	call.op.raise(call.now, call.passport, *f)
+	call.find(*f)
 	details := map[string]any{"check": "data_flow", "allowed": allowed}
 	for key, value := range f.Metadata {
 		details[key] = value
@@ -172,7 +190,7 @@ func (s *Server) checkInjection(call *proxyCall) error {
 	if f == nil {
 		return nil
 	}
-	call.findings = append(call.findings, *f)
+	call.find(*f)
 	if call.injection.Verdict != inject.Critical {
 		return nil
 	}

@@ -94,6 +94,7 @@ func routes() []route {
 		dropoffRoutes(),
 		scanRoutes(),
 		detectorConfigRoutes(),
+		intentRoutes(),
 	)
 }
 

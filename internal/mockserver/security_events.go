@@ -39,11 +39,16 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 	op.note(now, p, "security_event", map[string]any{
 		"signal_type": event.SignalType, "severity": event.Severity, "event_id": event.ID,
 	})
-	drifted := f.Signal == detect.ScopeDrift && f.Severity != stack.SeverityInfo
-	if p.mode() == stack.Enforced && (f.Severity == stack.SeverityCritical || drifted) {
+	if p.fallsBy(f) {
 		op.revokePassport(now, p, f.Reason())
 	}
 	op.escalate(now, p.agentID(), f)
+}
+
+// fallsBy reports whether a finding revokes the passport.
+func (p *passport) fallsBy(f detect.Finding) bool {
+	drifted := f.Signal == detect.ScopeDrift && f.Severity != stack.SeverityInfo
+	return p.mode() == stack.Enforced && (f.Severity == stack.SeverityCritical || drifted)
 }
 
 // escalate blocks the agent where it asked for that.

@@ -47,18 +47,43 @@ func (op *operator) limit(what string) *int {
 	return nil
 }
 
-// charge counts one use of a meter. What the plan has none left of this month the wallet pays, and when it cannot, the use is
-// refused. (contract: server-api 4, 28)
+// meterUse is one use of a meter: what the wallet pays for it, 0 within the plan.
+type meterUse struct {
+	meter string
+	cents int
+}
+
+// quote says what one more use of a meter costs. What the plan has none left of this month the wallet pays, and when it
+// cannot, beside what is owed already, the use is refused. (contract: server-api 4, 28)
+func (op *operator) quote(now time.Time, meter string, owed int) (meterUse, error) {
+	u := op.meterUsage(now, meter)
+	if u.Limit == nil || u.Used < *u.Limit {
+		return meterUse{meter: meter}, nil
+	}
+	if op.wallet.cents-owed < overageCents {
+		return meterUse{}, refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
+			fmt.Sprintf("the %s plan's %s of %s are used up and the wallet is empty", u.Tier, meter, u.Period),
+			map[string]any{"check": "plan_meter", "meter": meter, "tier": u.Tier, "limit": *u.Limit, "used": u.Used,
+				"period": u.Period, "price_cents": overageCents, "balance_cents": op.wallet.cents,
+				"allowed": fmt.Sprintf("%d a month", *u.Limit)})
+	}
+	return meterUse{meter, overageCents}, nil
+}
+
+// charge counts one use of a meter, or refuses it.
 func (op *operator) charge(now time.Time, meter string) error {
-	if u := op.meterUsage(now, meter); u.Limit != nil && u.Used >= *u.Limit {
-		if op.wallet.cents < overageCents {
-			return refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
-				fmt.Sprintf("the %s plan's %s of %s are used up and the wallet is empty", u.Tier, meter, u.Period),
-				map[string]any{"check": "plan_meter", "meter": meter, "tier": u.Tier, "limit": *u.Limit, "used": u.Used,
-					"period": u.Period, "price_cents": overageCents, "balance_cents": op.wallet.cents,
-					"allowed": fmt.Sprintf("%d a month", *u.Limit)})
-		}
-		op.wallet.move(now, stack.TransactionOverage, -overageCents, meter+" beyond the plan")
+	use, err := op.quote(now, meter, 0)
+	if err == nil {
+		op.count(now, use)
+	}
+	return err
+}
+
+// count notes a use of a meter that was quoted.
+func (op *operator) count(now time.Time, use meterUse) {
+	meter := use.meter
+	if use.cents > 0 {
+		op.wallet.move(now, stack.TransactionOverage, -use.cents, meter+" beyond the plan")
 	}
 	if op.meters == nil {
 		op.meters = meters{}
@@ -68,7 +93,6 @@ func (op *operator) charge(now time.Time, meter string) error {
 		at = max(at, uses[len(uses)-1])
 	}
 	op.meters[meter] = append(op.meters[meter], at)
-	return nil
 }
 
 // capacity refuses another thing of a kind when the plan holds no more than there are.

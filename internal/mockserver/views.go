@@ -97,8 +97,10 @@ func (s *Server) Counts() (counts map[string]int) {
 	s.view(func(op *operator) {
 		counts = map[string]int{"agents": op.agents.len(), "connections": op.connections.len(), "grants": op.grants.len(),
 			"missions": op.missions.len(), "passports": op.passports.len(), "checkouts": op.checkouts.len(), "security_events": op.events.len(),
-			"governance_approvals": op.governance.len(), "dropoffs": op.dropoffs.len(), "identity_claims": op.claims.len(),
-			"service_requirements": op.requirements.len(), "detector_configs": len(op.detectors), "operations": len(op.operations), "audit_entries": op.chain.Len()}
+			"governance_approvals": op.governance.len(), "intent_approvals": op.approvals.len(),
+			"intent_claims": op.intentClaims.len(), "dropoffs": op.dropoffs.len(), "identity_claims": op.claims.len(),
+			"service_requirements": op.requirements.len(), "detector_configs": len(op.detectors),
+			"operations": len(op.operations), "audit_entries": op.chain.Len()}
 	})
 	return counts
 }

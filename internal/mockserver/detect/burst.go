@@ -2,6 +2,7 @@ package detect
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/getstack-go/stack"
@@ -33,6 +34,13 @@ func (b *Burst) CredentialRead(now time.Time) *Finding {
 // ProxiedCall notes a proxied call at now.
 func (b *Burst) ProxiedCall(now time.Time) *Finding {
 	return credentialBurst(&b.calls, now, maxCalls, "proxied_call", "proxied calls")
+}
+
+// PredictProxiedCall answers what ProxiedCall would, without noting the call.
+func (b *Burst) PredictProxiedCall(now time.Time) *Finding {
+	trial := Burst{calls: b.calls}
+	trial.calls.ring = slices.Clone(b.calls.ring)
+	return trial.ProxiedCall(now)
 }
 
 func credentialBurst(w *window, now time.Time, limit int, source, plural string) *Finding {

@@ -3,6 +3,7 @@ package detect
 import (
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"net/http"
 	"path"
 	"slices"
@@ -104,6 +105,18 @@ func (d *Drift) Observe(c Call) (novelty float64, finding *Finding) {
 			hundredths(d.total))
 	}
 	return hundredths(n), f
+}
+
+// Predict answers what Observe would, and the total after the call, without remembering it.
+func (d *Drift) Predict(c Call) (novelty, total float64, finding *Finding) {
+	trial := *d
+	trial.seen, trial.services = maps.Clone(d.seen), map[string]*driftService{}
+	for name, s := range d.services {
+		known := *s
+		trial.services[name] = &known
+	}
+	novelty, finding = trial.Observe(c)
+	return novelty, trial.Total(), finding
 }
 
 // Total is the novelty of all calls so far.
