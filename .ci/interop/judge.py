@@ -20,6 +20,7 @@ from getstack.credentials import CredentialService
 from getstack.detector_config import DetectorConfigService
 from getstack.dropoffs import DropoffService
 from getstack.identity import IdentityService
+from getstack.intents import IntentsService
 from getstack.missions import MissionsService
 from getstack.passports import Mission, PassportService
 from getstack.proxy import ProxyService
@@ -45,6 +46,7 @@ JUDGED = (
     DropoffService,
     ScanService,
     DetectorConfigService,
+    IntentsService,
     TeamService,
 )
 
@@ -64,6 +66,8 @@ DROPOFF = "id operator_id from_agent_id to_agent_id status schema on_expire crea
 MEMBER = "id operator_id email name role status allowed_connections invited_at"
 METER = "tier limit used remaining period"
 DETECTOR = "detector_key enabled custom_patterns whitelist_patterns severity_overrides created_at updated_at"
+SIMULATION = "allowed denial_reasons simulated_cost predicted_detector_fires simulated_at diagnostics"
+APPROVAL = "id operator_id agent_id passport_jti status intent intent_claim_id created_at expires_at"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 
 # (method, route, keys of the answer, {key of the answer: keys of its object or of each of its items}).
@@ -146,6 +150,12 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/identity/claims", "[]", {"[]": CLAIM}),
     ("DELETE", "/v1/identity/claims/{}", "type claim_id revoked_count cascaded_count cascaded revoked_at", {}),
     ("GET", "/v1/services/{}/requirements", "[]", {"[]": REQUIREMENT}),
+    ("POST", "/v1/intents/simulate", SIMULATION, {}),
+    ("POST", "/v1/intents/submit", "approval_id intent_claim_id status expires_at", {}),
+    ("GET", "/v1/intents/pending", "items total page limit", {"items": APPROVAL}),
+    ("GET", "/v1/intents/{}", APPROVAL, {}),
+    ("POST", "/v1/intents/{}/approve", APPROVAL, {}),
+    ("POST", "/v1/intents/{}/reject", APPROVAL, {}),
     ("POST", "/v1/services/{}/requirements", REQUIREMENT, {}),
     ("PUT", "/v1/services/{}/requirements", "requirements", {"requirements": REQUIREMENT}),
     ("DELETE", "/v1/services/{}/requirements/{}", "requirements", {"requirements": REQUIREMENT}),
