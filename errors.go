@@ -223,8 +223,12 @@ func asMissionEnded(e *Error) error {
 	return e
 }
 
+// upstreamHeader is the status of an upstream on answers that are the upstream's, in its own shape, and not STACK's.
+const upstreamHeader = "X-Stack-Upstream-Status"
+
 const (
 	unknownCode   = "UNKNOWN"
+	upstreamCode  = "UPSTREAM_" // and the upstream's status
 	noCredentials = "NO_CREDENTIALS"
 )
 
@@ -236,8 +240,12 @@ func parseError(status int, header http.Header, body []byte) *Error {
 	}
 	fallback := "API error: " + strconv.Itoa(status)
 	var top map[string]any
+	from := header.Get(upstreamHeader)
 	if err := json.Unmarshal(body, &top); err != nil {
 		e.Message = fallback
+		if from != "" {
+			e.Code = upstreamCode + from
+		}
 		if text := excerpt(body); text != "" && !json.Valid(body) {
 			e.Message = text
 		}
@@ -266,6 +274,9 @@ func parseError(status int, header http.Header, body []byte) *Error {
 				e.Details[key] = value
 			}
 		}
+	}
+	if from != "" { // a provider's body, in its own shape
+		e.Code, e.Details = upstreamCode+from, map[string]any{"upstream": top}
 	}
 	e.Code = cmp.Or(e.Code, unknownCode)
 	e.Message = cmp.Or(e.Message, fallback)

@@ -43,6 +43,8 @@ type Client struct {
 	Scan           *ScanService
 	DetectorConfig *DetectorConfigService
 	Intents        *IntentsService
+	LLM            *LLMService
+	PIIConfig      *PIIConfigService
 
 	transport *transport
 	poller    *poller
@@ -200,6 +202,8 @@ func New(opts ...Option) (*Client, error) {
 	c.Scan = &ScanService{c}
 	c.DetectorConfig = &DetectorConfigService{c}
 	c.Intents = &IntentsService{c}
+	c.LLM = &LLMService{client: c}
+	c.PIIConfig = &PIIConfigService{c}
 	return c, nil
 }
 

@@ -139,6 +139,7 @@ type transport struct {
 	userAgent  string
 	logger     *slog.Logger
 	http       *http.Client
+	streams    *http.Client // of answers that may take longer than a timeout
 	maxRetries int
 	budget     *retryBudget
 }
@@ -152,9 +153,11 @@ func newTransport(base *url.URL, key Secret, cfg config) *transport {
 		pool.MaxIdleConnsPerHost = pool.MaxIdleConns // all calls go to one host
 		inner.Transport = pool
 	}
-	inner.Timeout = cfg.timeout
 	inner.CheckRedirect = refuseForeignRedirect
-	t := &transport{base: base, apiKey: key, logger: cfg.logger, http: &inner, maxRetries: cfg.maxRetries,
+	streams := inner
+	streams.Transport, streams.Timeout = &quietTransport{inner.Transport, cfg.timeout}, 0
+	inner.Timeout = cfg.timeout
+	t := &transport{base: base, apiKey: key, logger: cfg.logger, http: &inner, streams: &streams, maxRetries: cfg.maxRetries,
 		budget:    newRetryBudget(),
 		userAgent: fmt.Sprintf("getstack-go/%s (%s; %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)}
 	if cfg.userAgent != "" {
@@ -183,6 +186,40 @@ func refuseForeignRedirect(req *http.Request, via []*http.Request) error {
 
 // do sends a call, again where that is safe, and returns its answer or a typed error.
 func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
+	ans := &answer{}
+	resp, err := t.exchange(ctx, cl, t.http, ans, ans.read)
+	if resp != nil {
+		defer resp.Body.Close() //nolint:errcheck // nothing is lost: the body is read or given up
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ans, nil
+}
+
+// stream sends a call, again where that is safe, and returns as soon as its answer begins. Instead of the timeout of other
+// calls it has one of the same length on silence. The body must be closed.
+func (t *transport) stream(ctx context.Context, cl *call) (*http.Response, error) {
+	ans := &answer{}
+	resp, err := t.exchange(ctx, cl, t.streams, ans, func(resp *http.Response) error {
+		if good(resp.StatusCode) {
+			ans.status, ans.header = resp.StatusCode, resp.Header
+			return nil
+		}
+		return ans.read(resp)
+	})
+	if err != nil && resp != nil {
+		_ = resp.Body.Close()
+	}
+	return resp, err
+}
+
+func good(status int) bool { return status >= 200 && status < 300 }
+
+// exchange builds a call's request and sends it until its answer is read into ans. The response is not nil where one came.
+func (t *transport) exchange(
+	ctx context.Context, cl *call, client *http.Client, ans *answer, read func(*http.Response) error,
+) (*http.Response, error) {
 	target, err := cl.url(t.base)
 	if err != nil {
 		return nil, err
@@ -207,31 +244,27 @@ func (t *transport) do(ctx context.Context, cl *call) (*answer, error) {
 	req.Header.Set("User-Agent", t.userAgent)
 	req.Header.Set("Authorization", "Bearer "+t.apiKey.Reveal())
 
-	ans := &answer{}
-	req.SetResponseHandler(func(resp *http.Response) error { return ans.read(resp) })
-	x := &exchange{transport: t, call: cl, began: time.Now()}
+	req.SetResponseHandler(read)
+	x := &exchange{transport: t, http: client, call: cl, began: time.Now()}
 	if err = ctx.Err(); err != nil {
 		return nil, x.failure(ctx, err)
 	}
 	resp, err := x.client().Do(req)
-	if resp != nil {
-		defer resp.Body.Close() //nolint:errcheck // nothing is lost: the body is read or given up
-	}
 	if err != nil {
-		return nil, x.failure(ctx, err)
+		return resp, x.failure(ctx, err)
 	}
 	if !passing(ans.status) {
 		t.budget.refund()
 	}
-	if ans.status < 200 || ans.status >= 300 {
+	if !good(ans.status) {
 		apiErr := parseError(ans.status, ans.header, ans.body)
 		apiErr.Method, apiErr.Route, apiErr.Attempts = cl.method, cl.pattern, x.n
 		if cl.missionBound {
-			return nil, asMissionEnded(apiErr)
+			return resp, asMissionEnded(apiErr)
 		}
-		return nil, apiErr
+		return resp, apiErr
 	}
-	return ans, nil
+	return resp, nil
 }
 
 // read takes the whole body, up to a bound. Of a refusal, what arrived is enough: its status counts.
@@ -319,6 +352,7 @@ const maxRetryWait = 30 * time.Second
 // exchange is one call across its attempts.
 type exchange struct {
 	*transport
+	http  *http.Client
 	call  *call
 	began time.Time
 	n     int           // the attempt that runs, from 1
@@ -405,18 +439,23 @@ func fullJitter(n int) time.Duration {
 // ended is told with its cause.
 func (x *exchange) failure(ctx context.Context, err error) error {
 	inner := stripURL(err)
-	if cause := context.Cause(ctx); cause != nil {
-		if ctxErr := ctx.Err(); cause != ctxErr { //nolint:errorlint // is it the very same value
-			inner = fmt.Errorf("%w: %w", ctxErr, cause)
-		} else {
-			inner = ctxErr
-		}
+	if ctx.Err() != nil {
+		inner = cancellation(ctx)
 	}
 	wrapped := fmt.Errorf("stack: %s %s: %w", x.call.method, x.call.pattern, inner)
 	if !x.acted {
 		return &unsentError{wrapped}
 	}
 	return wrapped
+}
+
+// cancellation is the end of a context that has ended, with its cause.
+func cancellation(ctx context.Context) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); cause != err { //nolint:errorlint // is it the very same value
+		return fmt.Errorf("%w: %w", err, cause)
+	}
+	return err
 }
 
 // log tells of one attempt, or that the reading of its answer failed.

@@ -189,6 +189,9 @@ func TestBodiesAreBounded(t *testing.T) {
 		if r.pattern == "/v1/proxy" || r.pattern == "/v1/scan" {
 			want = maxProxyBody
 		}
+		if strings.HasPrefix(r.pattern, "/v1/llm/") && r.method == http.MethodPost {
+			want = maxLLMBody
+		}
 		if !strings.Contains(r.pattern, "dropoffs") { // a payload has a bound of its own
 			assert.Equal(t, want, r.maxBody, r.pattern)
 		}

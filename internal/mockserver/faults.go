@@ -241,6 +241,9 @@ type cutWriter struct {
 	left int
 }
 
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *cutWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
 func (w *cutWriter) Write(p []byte) (int, error) {
 	if len(p) > w.left {
 		_, _ = w.ResponseWriter.Write(p[:w.left])

@@ -71,6 +71,8 @@ func (s *Server) checkReplay(call *proxyCall) error {
 		return refused("OPERATION_ID_REUSED", "the operation id belongs to another request")
 	case o.DeliveryState == stack.DeliveryOutcomeUnknown:
 		return refused("OPERATION_OUTCOME_UNKNOWN", "the write was sent and its answer was lost; it is not sent again")
+	case o.DeliveryState == stack.DeliveryResponseReceived && o.ReplayState == stack.ReplayNone:
+		return refused("OPERATION_NOT_REPLAYABLE", "the call happened and its answer was streamed, which is not kept")
 	case o.DeliveryState == stack.DeliveryResponseReceived && o.response == nil:
 		return refused("OPERATION_ANSWER_EXPIRED", "the write happened more than 24 hours ago and its answer is gone")
 	case o.DeliveryState == stack.DeliveryResponseReceived:
@@ -96,16 +98,19 @@ func (call *proxyCall) beginOperation() {
 	call.op.operations[call.operationID] = o
 }
 
-// finishOperation keeps the answer.
+// finishOperation keeps the answer; nil is one that was streamed.
 func (call *proxyCall) finishOperation(resp *stack.ProxyResponse) {
 	o := call.operation
 	if o == nil {
 		return
 	}
 	at := call.now
-	o.DeliveryState, o.ReplayState = stack.DeliveryResponseReceived, stack.ReplayAvailable
-	o.AccountingState, o.ProviderOutcome = stack.AccountingCommitted, "not_required"
+	o.DeliveryState, o.AccountingState, o.ProviderOutcome = stack.DeliveryResponseReceived, stack.AccountingCommitted, "not_required"
 	o.ResponseReceivedAt, o.response = &at, resp
+	if resp == nil {
+		return
+	}
+	o.ReplayState = stack.ReplayAvailable
 	call.op.due.add(at.Add(operationLife), o.expire)
 }
 

@@ -39,6 +39,8 @@ type operator struct {
 	keyed         map[string]*keyedCall // by scope and idempotency key
 	approvals     table[intentApproval]
 	intentClaims  table[intentClaim]
+	pii           piiSettings
+	llmUsage      llmHistory
 	due           deadlines
 	chain         audit.Chain
 	meters        meters

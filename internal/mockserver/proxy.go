@@ -49,6 +49,7 @@ type proxyBody struct {
 type proxyCall struct {
 	caller      *caller
 	op          *operator
+	action      string // what audit and activity call it
 	now         time.Time
 	in          proxyBody
 	approvalID  string
@@ -97,7 +98,7 @@ var proxyChecks = []proxyCheck{
 // proxy sends a call to a connected service under a passport. The operator is locked while the call is checked and while
 // its outcome is recorded, not while the service is waited for.
 func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.ProxyResponse, error) {
-	call := &proxyCall{caller: c, op: c.op, in: in.Body, approvalID: in.ApprovalID, operationID: in.OperationID}
+	call := &proxyCall{caller: c, op: c.op, action: actionProxy, in: in.Body, approvalID: in.ApprovalID, operationID: in.OperationID}
 	if err := call.validate(); err != nil {
 		return nil, err
 	}
@@ -125,6 +126,12 @@ func (call *proxyCall) request() forward.Request {
 	return forward.Request{Method: call.in.Method, URL: call.target, Query: call.in.Query, Headers: call.in.Headers,
 		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.connection.AllowedHosts}
 }
+
+// Actions of calls to services, in the audit log and a Mission's activity.
+const (
+	actionProxy = "credential.proxy"
+	actionLLM   = "llm.call"
+)
 
 var proxyMethods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 
@@ -247,7 +254,7 @@ func (call *proxyCall) refused(err error) error {
 
 // row begins the audit row of a call.
 func (call *proxyCall) row(outcome stack.AuditOutcome, code, message string) stack.AuditEntry {
-	row := call.passport.row("credential.proxy")
+	row := call.passport.row(call.action)
 	row.Layer, row.Outcome, row.ErrorCode, row.ErrorMessage = "vault", outcome, code, message
 	row.PayloadHash = payloadHash(call.in.Body)
 	return row
@@ -283,7 +290,7 @@ func (call *proxyCall) observe(failed bool) {
 
 // note tells the Mission's activity of the call and what came of it.
 func (call *proxyCall) note(result string, value any) {
-	call.op.note(call.now, call.passport, "credential.proxy", map[string]any{"service": clip(call.in.Service),
+	call.op.note(call.now, call.passport, call.action, map[string]any{"service": clip(call.in.Service),
 		"method": call.in.Method, "url": call.bareURL(), result: value})
 }
 

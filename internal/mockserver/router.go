@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -95,6 +96,8 @@ func routes() []route {
 		scanRoutes(),
 		detectorConfigRoutes(),
 		intentRoutes(),
+		llmRoutes(),
+		piiConfigRoutes(),
 	)
 }
 
@@ -137,13 +140,16 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	if err == nil {
 		out, err = s.dispatch(req, r, id, body)
 	}
+	if out != nil && out.live != nil {
+		defer out.live.close()
+	}
 	fault.after()
 	w = fault.writer(w)
 	if err != nil {
 		s.answerError(w, req, id, err)
 		return
 	}
-	s.write(w, http.StatusOK, out)
+	s.write(w, or(out.status, http.StatusOK), out)
 }
 
 // statusWriter remembers the status for the log; 0 is a dropped connection.
@@ -214,9 +220,19 @@ func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []
 
 // document is an answer with its bytes made. A handler returns one itself where the answer is not JSON.
 type document struct {
+	status      int // 200 when it is 0
 	contentType string
 	header      http.Header
 	body        []byte
+	live        liveBody // in place of body
+}
+
+// liveBody is a body that is sent while it comes into being. The operator is not locked then.
+type liveBody interface {
+	// send writes the body. An error drops the connection, so that the caller does not take a part for the whole.
+	send(w io.Writer, flush func() error) error
+	// close is called once, sent or not.
+	close()
 }
 
 func encode(answer any) (*document, error) {
@@ -239,6 +255,14 @@ func (s *Server) write(w http.ResponseWriter, status int, out *document) {
 	}
 	h.Set("Content-Type", out.contentType)
 	h.Set("Cache-Control", "no-store")
+	if out.live != nil {
+		w.WriteHeader(status)
+		flush := http.NewResponseController(w).Flush
+		if flush() != nil || out.live.send(w, flush) != nil {
+			panic(http.ErrAbortHandler)
+		}
+		return
+	}
 	h.Set("Content-Length", fmt.Sprint(len(out.body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(out.body)

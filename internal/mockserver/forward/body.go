@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 )
 
-// encodingHeader tells the caller that a body is {"base64": "…"} because it was no text.
-const encodingHeader = "x-stack-body-encoding"
+// EncodingHeader tells the caller that a body is {"base64": "…"} because it was no text.
+const EncodingHeader = "x-stack-body-encoding"
 
 const formType = "application/x-www-form-urlencoded"
 

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
@@ -211,6 +212,26 @@ func (r redactor) json(document []byte) []byte {
 		return document
 	}
 	return encodeJSON(value)
+}
+
+// line returns a line of an event stream without secrets. Its JSON is looked into as that of a document is.
+func (r redactor) line(line []byte) []byte {
+	if len(r.forms) == 0 {
+		return line
+	}
+	data, ok := bytes.CutPrefix(line, []byte("data:"))
+	if trimmed := bytes.TrimSpace(data); ok && len(trimmed) > 0 && json.Valid(trimmed) {
+		clean := r.json(trimmed)
+		if bytes.Equal(clean, trimmed) {
+			return line
+		}
+		return slices.Concat([]byte("data: "), clean, []byte("\n"))
+	}
+	text := string(line)
+	if clean := r.text(text); clean != text {
+		return []byte(clean)
+	}
+	return line
 }
 
 // value returns a decoded JSON value without secrets, and whether it had one.

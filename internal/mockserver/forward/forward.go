@@ -168,35 +168,12 @@ var methods = []string{"GET", "POST", "PUT", "PATCH", "DELETE"}
 func (f *Forwarder) Do(ctx context.Context, r Request) (*Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out, err := f.prepare(ctx, r)
+	a, err := f.open(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	c := &call{forwarder: f, credential: r.Credential}
-	secrets := r.Credential.redactor()
-	client := http.Client{Transport: c, CheckRedirect: checkRedirect}
-	resp, err := client.Do(out)
-	if err != nil {
-		return nil, c.failure(ctx, out.URL.Host, err, secrets)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		return nil, c.failure(ctx, out.URL.Host, errors.New("it switched to another protocol"), secrets)
-	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse+1))
-	if err != nil {
-		return nil, c.failure(ctx, out.URL.Host, err, secrets)
-	}
-	if len(data) > maxResponse {
-		return nil, &Error{Status: http.StatusBadGateway, Code: CodeResponseTooLarge, Dispatched: c.dispatched.Load(),
-			Message: fmt.Sprintf("the answer of %s is larger than %d bytes", out.URL.Host, maxResponse)}
-	}
-	answer := &Response{Status: resp.StatusCode, Headers: responseHeaders(resp.Header, secrets)}
-	body, binary := answerBody(resp.Header.Get("Content-Type"), data, secrets)
-	if answer.Body = body; binary {
-		answer.Headers[encodingHeader] = "base64"
-	}
-	return answer, nil
+	defer a.Close()
+	return a.Response()
 }
 
 // prepare makes the outgoing request, without the credential, or refuses it.
@@ -338,8 +315,8 @@ func (c *call) failure(ctx context.Context, host string, err error, secrets reda
 	}
 	var network net.Error
 	e := unreachable(fmt.Sprintf("the upstream %s failed: %s", clip(host), clip(secrets.text(err.Error()))))
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
+	switch silent := errors.Is(context.Cause(ctx), errPatience); {
+	case errors.Is(ctx.Err(), context.Canceled) && !silent:
 		e.Message = fmt.Sprintf("the call to %s was cancelled", clip(host))
 	case ctx.Err() != nil, errors.As(err, &network) && network.Timeout():
 		e.Status, e.Code = http.StatusGatewayTimeout, CodeTimeout
