@@ -21,8 +21,16 @@ from getstack.detector_config import DetectorConfigService
 from getstack.dropoffs import DropoffService
 from getstack.identity import IdentityService
 from getstack.intents import IntentsService
+from getstack.llm import (
+    LlmService,
+    _AnthropicMessages,
+    _LlmUsageQuery,
+    _OpenAIChatCompletions,
+    _OpenRouterChatCompletions,
+)
 from getstack.missions import MissionsService
 from getstack.passports import Mission, PassportService
+from getstack.pii_config import PiiConfigService
 from getstack.proxy import ProxyService
 from getstack.reviews import ReviewService
 from getstack.scan import ScanService
@@ -44,6 +52,12 @@ JUDGED = (
     UsageService,
     IdentityService,
     DropoffService,
+    LlmService,
+    _AnthropicMessages,
+    _OpenAIChatCompletions,
+    _OpenRouterChatCompletions,
+    _LlmUsageQuery,
+    PiiConfigService,
     ScanService,
     DetectorConfigService,
     IntentsService,
@@ -69,6 +83,12 @@ DETECTOR = "detector_key enabled custom_patterns whitelist_patterns severity_ove
 SIMULATION = "allowed denial_reasons simulated_cost predicted_detector_fires simulated_at diagnostics"
 APPROVAL = "id operator_id agent_id passport_jti status intent intent_claim_id created_at expires_at"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
+LLM_USAGE = (
+    "id provider model passport_jti mission_id agent_id input_tokens output_tokens cache_read_tokens cache_write_tokens "
+    "stream status outcome complete cost_cents duration_ms created_at"
+)
+LLM_TOTALS = "calls incomplete_calls input_tokens output_tokens cache_read_tokens cache_write_tokens cost_cents"
+PII_CONFIG = "configured enabled threshold countries"
 
 # (method, route, keys of the answer, {key of the answer: keys of its object or of each of its items}).
 # "[]" as the key of the answer means that the answer itself is an array.
@@ -174,6 +194,14 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/detectors/config", "configs", {"configs": DETECTOR}),
     ("GET", "/v1/detectors/{}/config", DETECTOR, {}),
     ("PUT", "/v1/detectors/{}/config", DETECTOR, {}),
+    ("POST", "/v1/llm/anthropic/messages", "model content usage", {}),
+    ("POST", "/v1/llm/openai/chat/completions", "model choices usage", {}),
+    ("POST", "/v1/llm/openrouter/chat/completions", "model choices usage", {}),
+    ("GET", "/v1/llm/usage", "items next_cursor", {"items": LLM_USAGE}),
+    ("GET", "/v1/llm/usage/summary", "totals buckets", {"totals": LLM_TOTALS, "buckets": "provider " + LLM_TOTALS}),
+    ("GET", "/v1/pii/config", PII_CONFIG, {}),
+    ("PUT", "/v1/pii/config", PII_CONFIG + " updated_at", {}),
+    ("DELETE", "/v1/pii/config", PII_CONFIG, {}),
 ]
 
 
@@ -205,6 +233,8 @@ class Judge:
         body: Any = None
         if response.status_code != 204:
             kind = response.headers.get("content-type", "")
+            if kind == "text/event-stream" and request.url.path.startswith("/v1/llm/"):
+                return
             if kind.split(";")[0].strip() != "application/json":
                 self.violations.append(f"{where}: content type {kind!r}")
                 return
@@ -218,6 +248,8 @@ class Judge:
                 "body": body,
             }
         )
+        if "x-stack-upstream-status" in response.headers and response.status_code >= 400:
+            return  # a provider's own error, in the provider's shape
         if response.status_code >= 400:
             self._judge_error(where, response.status_code, body)
         elif response.status_code not in (200, 204):

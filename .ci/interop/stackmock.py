@@ -124,11 +124,61 @@ class Upstream:
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    LLM_PATHS = ("/v1/messages", "/v1/chat/completions", "/api/v1/chat/completions")
+
+    def llm_answer(self, path: str) -> dict[str, Any]:
+        """What the provider whose endpoint this is says."""
+        if path == "/v1/messages":
+            return {
+                "id": "msg_1",
+                "model": "some-model",
+                "content": [{"type": "text", "text": "Grüezi"}],
+                "stop_reason": "end_turn",
+                "usage": {"input_tokens": 11, "output_tokens": 7},
+            }
+        return {
+            "id": "c1",
+            "model": "some-model",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "Grüezi"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 7},
+        }
+
+    def llm_events(self, path: str) -> list[dict[str, Any]]:
+        """What it says in a stream."""
+        if path == "/v1/messages":
+            return [
+                {"type": "message_start", "message": {"model": "some-model", "usage": {"input_tokens": 11, "output_tokens": 1}}},
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Grüezi"}},
+                {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 7}},
+                {"type": "message_stop"},
+            ]
+        chunk = {"id": "c1", "model": "some-model"}
+        return [
+            {**chunk, "choices": [{"index": 0, "delta": {"content": "Grüezi"}}]},
+            {**chunk, "choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 7}},
+        ]
+
+    def _llm(self, path: str, request: dict[str, Any]) -> tuple[int, str, bytes]:
+        if request["model"] == "refuse":
+            return 429, "application/json", json.dumps({"error": {"message": "slow down", "code": 429}}).encode()
+        if not request.get("stream"):
+            return 200, "application/json", json.dumps(self.llm_answer(path)).encode()
+        lines = []
+        for event in self.llm_events(path):
+            if "type" in event:
+                lines.append(f"event: {event['type']}\n")
+            lines.append(f"data: {json.dumps(event)}\n\n")
+        if path != "/v1/messages":
+            lines.append("data: [DONE]\n\n")
+        return 200, "text/event-stream", "".join(lines).encode()
+
     def answer(self, handler: BaseHTTPRequestHandler, path: str) -> None:
         status, kind, headers = 200, "application/json", {}
         received = self.requests[-1]
         body = json.dumps({"ok": True, "channel": "C123", "ts": f"1700000000.{len(self.requests):06d}"}).encode()
-        if path == "/hold":
+        if path in self.LLM_PATHS:
+            status, kind, body = self._llm(path, json.loads(received["raw"]))
+        elif path == "/hold":
             self.entered.set()
             self.release.wait(timeout=10)
         elif path == "/unavailable":

@@ -71,7 +71,7 @@ func (s *Server) callLLM(ctx context.Context, c *caller, api llmAPI, in llmIn) (
 	if err := call.validate(); err != nil {
 		return nil, err
 	}
-	if err := s.admitCall(call.proxyCall, in.Passport); err != nil {
+	if err := s.clearCall(ctx, call.proxyCall, in.Passport); err != nil {
 		return nil, call.explain(err)
 	}
 	if call.replay != nil {

@@ -102,12 +102,7 @@ func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.Proxy
 	if err := call.validate(); err != nil {
 		return nil, err
 	}
-	scanner, err := s.identifyCall(call, in.Passport)
-	if err != nil {
-		return nil, err
-	}
-	call.injection = s.inspect(ctx, scanner, call.outgoing(), inject.Deep)
-	if err = s.admitCall(call); err != nil {
+	if err := s.clearCall(ctx, call, in.Passport); err != nil {
 		return nil, err
 	}
 	if call.replay != nil {
@@ -119,6 +114,16 @@ func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.Proxy
 	began := s.clock.now()
 	resp, err := s.forward.Do(ctx, call.request())
 	return s.settleCall(call, resp, err, s.clock.now().Sub(began))
+}
+
+// clearCall finds out whose a valid call is, scans what would go out while nothing is locked, and runs the checks.
+func (s *Server) clearCall(ctx context.Context, call *proxyCall, token stack.Secret) error {
+	scanner, err := s.identifyCall(call, token)
+	if err != nil {
+		return err
+	}
+	call.injection = s.inspect(ctx, scanner, call.outgoing(), inject.Deep)
+	return s.admitCall(call)
 }
 
 // request is the call as it goes out.
