@@ -85,7 +85,7 @@ func TestLinesArriveAsTheyAreWritten(t *testing.T) {
 			_, err = a.Next()
 			require.NoError(t, err, "a line that was there already")
 			_, err = a.Next()
-			requireError(t, err, 502, forward.CodeUnreachable)
+			_ = requireError(t, err, 502, forward.CodeUnreachable)
 		})
 	}
 }
@@ -115,7 +115,7 @@ func TestAnswerBreaksOff(t *testing.T) {
 	require.ErrorIs(t, err, io.EOF)
 	assert.Equal(t, "data: a\n\ndata: b", text, "the last line needs no line feed")
 	_, err = lines(open(t, upstream(t, "h.io", says(strings.Repeat("x", 9<<20))), forward.Credential{}))
-	requireError(t, err, 502, forward.CodeResponseTooLarge)
+	_ = requireError(t, err, 502, forward.CodeResponseTooLarge)
 }
 
 func TestLinesWithoutSecrets(t *testing.T) {
@@ -166,7 +166,7 @@ func TestPatience(t *testing.T) {
 		})
 		text, err = lines(open(t, f, forward.Credential{}))
 		assert.Equal(t, "data: a\n", text)
-		requireError(t, err, 504, forward.CodeTimeout)
+		_ = requireError(t, err, 504, forward.CodeTimeout)
 
 		ctx, cancel := context.WithCancelCause(t.Context())
 		a, err := f.Open(ctx, forward.Request{Method: "GET", URL: mustURL(t, "https://h.io")})
