@@ -78,3 +78,18 @@ func BenchmarkCheckpointParamsJSON(b *testing.B) {
 		require.NoError(b, err)
 	}
 }
+
+// A dry run of a proxied write that is not kept.
+func BenchmarkSimulateIntent(b *testing.B) {
+	client, m := benchStage(b)
+	keep := false
+	params := stack.IntentSimulateParams{Persist: &keep, PassportToken: m.Passport.Token,
+		Intent: stack.IntentOf(stack.ProxyRequest{Service: "slack", Method: "POST", URL: "https://slack.com/api/chat.postMessage",
+			Body: map[string]string{"channel": "#support", "text": "On it"}})}
+	b.ReportAllocs()
+	for b.Loop() {
+		sim, err := client.Intents.Simulate(b.Context(), params)
+		require.NoError(b, err)
+		require.True(b, sim.Allowed)
+	}
+}

@@ -31,6 +31,8 @@ func TestEveryChangeIsAudited(t *testing.T) {
 		stack.CheckpointParams{ServicesUsed: []string{"github"}})
 	require.NoError(t, err)
 	live, done := s.issue(t), s.issue(t)
+	var waiting *stack.Passport
+	var intent *stack.SubmittedIntent
 	session := s.claims(t, live.Token).STK.SessionID
 	mission, ended, killed, renewable := open(), open(), open(), open()
 	_, err = c.Passports.Issue(ctx, s.issueParams(renewable))
@@ -96,6 +98,22 @@ func TestEveryChangeIsAudited(t *testing.T) {
 			func() error { return failure(c.Passports.RevokeAgent(ctx, s.agent.ID, "")) }},
 		{"passports.revoke_all", "passport.revoke_bulk_operator",
 			func() error { return failure(c.Passports.RevokeAll(ctx, "")) }},
+		{"intents.simulate", "intent.simulate", func() error {
+			waiting = s.issue(t)
+			return failure(c.Intents.Simulate(ctx, stack.IntentSimulateParams{Intent: stack.IntentOf(post("#x")),
+				PassportToken: waiting.Token}))
+		}},
+		{"intents.submit", "intent.submit", func() (err error) {
+			intent, err = c.Intents.Submit(ctx, stack.IntentSubmitParams{Intent: stack.IntentOf(post("#x")),
+				PassportToken: waiting.Token})
+			return err
+		}},
+		{"intents.approve", "intent.approve", func() error {
+			return failure(c.Intents.Approve(ctx, intent.ApprovalID, stack.IntentApproveParams{}))
+		}},
+		{"intents.reject", "intent.reject", func() error {
+			return failure(c.Intents.Reject(ctx, s.submit(t, waiting, post("#x")).ApprovalID, stack.IntentRejectParams{}))
+		}},
 		{"reviews.decide", "review.blocked", func() error {
 			return failure(c.Reviews.Decide(ctx, flagged.CheckoutID, stack.ReviewDecideParams{Decision: stack.DecisionBlocked}))
 		}},

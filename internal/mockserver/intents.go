@@ -3,7 +3,7 @@ package mockserver
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -112,8 +112,11 @@ func readIntent(call *proxyCall, in intentBody) (*intended, error) {
 	if parameters != nil {
 		call.in.Service, call.in.Headers, call.in.Query = parameters.Service, parameters.Headers, parameters.Query
 		call.in.Body = parameters.Body
-		claim.Parameters = &stack.IntentParameters{Service: parameters.Service, Headers: parameters.Headers,
-			Query: parameters.Query}
+		claim.Parameters = &stack.IntentParameters{Service: parameters.Service, Query: parameters.Query}
+		claim.Parameters.Headers = maps.Clone(parameters.Headers)
+		maps.DeleteFunc(claim.Parameters.Headers, func(name, _ string) bool { // credentials above all are not kept
+			return !forward.Reaches(name)
+		})
 		if len(parameters.Body) > 0 {
 			claim.Parameters.Body = parameters.Body
 		}
@@ -367,12 +370,12 @@ func (s *Server) rejectIntent(_ context.Context, c *caller, in rejectIntentIn) (
 	if in.Body.BlockFuture && !known {
 		return nil, notFound("agent", a.AgentID)
 	}
-	if err = op.decide(now, a, stack.IntentRejected, c.id(), in.Body.Notes); err != nil {
-		return nil, err
-	}
 	p, err := op.passportByID(a.PassportJTI)
 	if err != nil {
-		return nil, fmt.Errorf("approval %s: %w", a.ID, err)
+		return nil, err
+	}
+	if err = op.decide(now, a, stack.IntentRejected, c.id(), in.Body.Notes); err != nil {
+		return nil, err
 	}
 	count := 0
 	revoked, cascaded := op.revokePassport(now, p, "Intent "+a.ID+" rejected")
