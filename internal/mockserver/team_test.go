@@ -50,7 +50,7 @@ func mayByContract(role stack.TeamRole, method, pattern string) bool {
 	own := strings.HasPrefix(pattern, "/v1/audit") || strings.HasPrefix(pattern, "/v1/security-events")
 	read := method == http.MethodGet || pattern == "/v1/proxy/operations/get"
 	manage := !read && (strings.HasPrefix(pattern, "/v1/team") || strings.HasPrefix(pattern, "/v1/billing") || strings.HasSuffix(pattern, "/identity-settings") ||
-		strings.HasPrefix(pattern, "/v1/detectors") || pattern == "/v1/intents/{approval_id}/approve")
+		(strings.HasPrefix(pattern, "/v1/detectors") || pattern == "/v1/pii/config") || pattern == "/v1/intents/{approval_id}/approve")
 	switch {
 	case own:
 		return false

@@ -121,7 +121,7 @@ func (a *Answer) Next() ([]byte, error) {
 	}
 	line, err := a.lines.Next()
 	switch {
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF) && a.ctx.Err() == nil: // else the upstream ended because it was told to
 		return nil, io.EOF
 	case errors.Is(err, sse.ErrTooLong):
 		return nil, a.tooLarge(fmt.Sprintf("a line of the stream of %s is larger than %d bytes", a.host, sse.MaxLine))
