@@ -28,6 +28,16 @@ const (
 	KeyCoSigned        KeyMode = "co_signed"
 )
 
+// SkillAccess says which skills an agent may invoke. The names of the modes are the mock's.
+type SkillAccess string
+
+// Skill access modes.
+const (
+	SkillsAll    SkillAccess = "all" // the default
+	SkillsListed SkillAccess = "listed"
+	SkillsNone   SkillAccess = "none"
+)
+
 // AgentStatus is whether an agent may be given passports.
 type AgentStatus string
 
@@ -66,6 +76,8 @@ type Agent struct {
 	KeyMode               KeyMode          `json:"key_mode"`
 	LLMInjectSystemPrompt bool             `json:"llm_inject_system_prompt"`
 	LLMRedactPII          bool             `json:"llm_redact_pii"`
+	SkillAccessMode       SkillAccess      `json:"skill_access_mode,omitempty"`
+	AllowedSkills         []string         `json:"allowed_skills,omitempty"` // ids, for SkillsListed
 	IconURL               string           `json:"icon_url,omitempty"`
 	CreatedAt             time.Time        `json:"created_at"`
 	UpdatedAt             time.Time        `json:"updated_at"`
@@ -98,6 +110,8 @@ type AgentUpdateParams struct {
 	OnCritical            *Escalation       `json:"on_critical,omitempty"`
 	LLMInjectSystemPrompt *bool             `json:"llm_inject_system_prompt,omitempty"`
 	LLMRedactPII          *bool             `json:"llm_redact_pii,omitempty"`
+	SkillAccessMode       *SkillAccess      `json:"skill_access_mode,omitempty"`
+	AllowedSkills         []string          `json:"allowed_skills,omitzero"` // replaces the list; at most 100 ids
 	IconURL               *string           `json:"icon_url,omitempty"`
 }
 

@@ -59,7 +59,7 @@ func TestProxyInjectionIsFound(t *testing.T) {
 			_, err := s.do(t, s.issue(t), r)
 			require.ErrorIs(t, err, stack.ErrPromptInjectionBlocked)
 			refused := requireRefused(t, err, http.StatusForbidden, "PROMPT_INJECTION_BLOCKED")
-			assert.Equal(t, map[string]any{"check": "prompt_injection", "allowed": "a call without prompt injection",
+			assert.Equal(t, map[string]any{"check": "prompt_injection", "allowed": "text without prompt injection",
 				"verdict": "critical", "pattern_id": "override.ignore_previous", "family": "override", "where": tc.where,
 				"layers": tc.layers}, refused.Details)
 			assert.Empty(t, s.Forwarded("slack.com"))

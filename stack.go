@@ -37,6 +37,7 @@ type Client struct {
 	SecurityEvents *SecurityEventsService
 	Reviews        *ReviewsService
 	Billing        *BillingService
+	Skills         *SkillsService
 	Usage          *UsageService
 	Identity       *IdentityService
 	Dropoffs       *DropoffsService
@@ -196,6 +197,7 @@ func New(opts ...Option) (*Client, error) {
 	c.SecurityEvents = &SecurityEventsService{c}
 	c.Reviews = &ReviewsService{c}
 	c.Billing = &BillingService{c}
+	c.Skills = &SkillsService{c}
 	c.Usage = &UsageService{c}
 	c.Identity = &IdentityService{c}
 	c.Dropoffs = &DropoffsService{c}

@@ -36,6 +36,7 @@ from getstack.reviews import ReviewService
 from getstack.scan import ScanService
 from getstack.security_events import SecurityEventService
 from getstack.services import ServiceService
+from getstack.skills import SkillService
 from getstack.team import TeamService
 from getstack.usage import UsageService
 
@@ -61,6 +62,7 @@ JUDGED = (
     ScanService,
     DetectorConfigService,
     IntentsService,
+    SkillService,
     TeamService,
 )
 
@@ -77,6 +79,15 @@ REQUIREMENT = (
     "lawful_basis"
 )
 DROPOFF = "id operator_id from_agent_id to_agent_id status schema on_expire created_at expires_at deposited_bytes"
+SKILL = (
+    "id operator_id name description version tags trust_level_required status execution_mode price_per_invocation "
+    "invocation_count created_at updated_at average_rating"
+)
+INVOCATION = (
+    "id skill_id status output error expires_at created_at started_at completed_at llm_tokens_input llm_tokens_output "
+    "execution_duration_ms"
+)
+SKILL_REQUEST = "id operator_id description desired_input_schema desired_output_schema max_price_cents tags status created_at"
 MEMBER = "id operator_id email name role status allowed_connections invited_at"
 METER = "tier limit used remaining period"
 DETECTOR = "detector_key enabled custom_patterns whitelist_patterns severity_overrides created_at updated_at"
@@ -185,6 +196,26 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("POST", "/v1/dropoffs/{}/deposit", DROPOFF, {}),
     ("POST", "/v1/dropoffs/{}/collect", "id status payload", {}),
     ("POST", "/v1/dropoffs/{}/expire", DROPOFF, {}),
+    ("POST", "/v1/skills", SKILL, {}),
+    ("GET", "/v1/skills", "[]", {"[]": SKILL}),
+    ("GET", "/v1/skills/mine", "[]", {"[]": SKILL}),
+    ("GET", "/v1/skills/{}", SKILL, {}),
+    ("PATCH", "/v1/skills/{}", SKILL, {}),
+    ("POST", "/v1/skills/{}/suspend", SKILL, {}),
+    ("POST", "/v1/skills/{}/activate", SKILL, {}),
+    ("POST", "/v1/skills/{}/check-trust", "skill_id required level satisfied", {}),
+    ("POST", "/v1/skills/{}/invoke", INVOCATION, {}),
+    ("GET", "/v1/skills/invocations/mine", "[]", {"[]": INVOCATION}),
+    ("GET", "/v1/skills/invocations/pending", "[]", {"[]": INVOCATION}),
+    ("GET", "/v1/skills/invocations/{}", INVOCATION, {}),
+    ("POST", "/v1/skills/invocations/{}/claim", INVOCATION, {}),
+    ("POST", "/v1/skills/invocations/{}/complete", INVOCATION, {}),
+    ("POST", "/v1/skills/invocations/{}/fail", INVOCATION, {}),
+    ("POST", "/v1/skill-requests", SKILL_REQUEST, {}),
+    ("GET", "/v1/skill-requests", "[]", {"[]": SKILL_REQUEST}),
+    ("GET", "/v1/skill-requests/{}", SKILL_REQUEST, {}),
+    ("GET", "/v1/skill-requests/{}/matches", "request_id matches", {"matches": "skill_id name price_cents score"}),
+    ("GET", "/v1/skill-requests/{}/suggest", "request_id compositions", {}),
     ("POST", "/v1/team/members", MEMBER + " invitation_url", {}),
     ("GET", "/v1/team/members", "[]", {"[]": MEMBER}),
     ("PATCH", "/v1/team/members/{}", MEMBER, {}),

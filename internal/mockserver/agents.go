@@ -46,6 +46,8 @@ func checkAgent(a *stack.Agent) error {
 		chosen("body.key_mode", a.KeyMode, stack.KeyStackManaged, stack.KeyCustomerManaged, stack.KeyCoSigned),
 		chosen("body.on_warning", a.OnWarning, stack.EscalateNotify, stack.EscalateBlock),
 		chosen("body.on_critical", a.OnCritical, stack.EscalateNotify, stack.EscalateBlock),
+		oneOf("body.skill_access_mode", a.SkillAccessMode, stack.SkillsAll, stack.SkillsListed, stack.SkillsNone),
+		listAtMost("body.allowed_skills", a.AllowedSkills, 100, 64),
 	)
 }
 
@@ -159,6 +161,10 @@ func (s *Server) updateAgent(_ context.Context, c *caller, in updateAgentIn) (*s
 	replace(&changed.OnCritical, p.OnCritical)
 	replace(&changed.LLMInjectSystemPrompt, p.LLMInjectSystemPrompt)
 	replace(&changed.LLMRedactPII, p.LLMRedactPII)
+	replace(&changed.SkillAccessMode, p.SkillAccessMode)
+	if p.AllowedSkills != nil {
+		changed.AllowedSkills = p.AllowedSkills
+	}
 	replace(&changed.IconURL, p.IconURL)
 	if err := checkAgent(&changed); err != nil {
 		return nil, err

@@ -25,7 +25,6 @@ type wallet struct {
 	cents        int
 	transactions []stack.Transaction // oldest first
 	topUps       table[topUp]
-	earned       stack.EarningsCents
 }
 
 // topUp is a payment that waits for its payer.

@@ -72,7 +72,7 @@ func (s *Server) createDropoff(_ context.Context, c *caller, in createDropoffIn)
 	}
 	compiled, err := schema.Compile(b.Schema)
 	if err != nil {
-		return nil, refuseSchema(err)
+		return nil, refuseSchema("body.schema", err)
 	}
 	p, err := s.presentFor(op, in.Passport, b.FromAgent, now)
 	if err != nil {
@@ -95,13 +95,13 @@ func (s *Server) createDropoff(_ context.Context, c *caller, in createDropoffIn)
 }
 
 // refuseSchema says what is wrong with a schema, and where.
-func refuseSchema(err error) error {
+func refuseSchema(field string, err error) error {
 	var bad *schema.Error
 	if !errors.As(err, &bad) {
 		return err
 	}
-	return refuse(http.StatusBadRequest, "INVALID_REQUEST", "body.schema: "+bad.Error(),
-		map[string]any{"check": "schema", "field": "body.schema", "path": clip(bad.Path), "keyword": bad.Keyword,
+	return refuse(http.StatusBadRequest, "INVALID_REQUEST", field+": "+bad.Error(),
+		map[string]any{"check": "schema", "field": field, "path": clip(bad.Path), "keyword": bad.Keyword,
 			"allowed": bad.Allowed})
 }
 

@@ -22,6 +22,10 @@ var (
 	openRouterAPI = llmAPI{stack.LLMOpenRouter, "https://openrouter.ai/api/v1/chat/completions", addSystemMessage}
 )
 
+// llmAPIs are all, by provider.
+var llmAPIs = map[stack.LLMProvider]llmAPI{stack.LLMAnthropic: anthropicAPI, stack.LLMOpenAI: openAIAPI,
+	stack.LLMOpenRouter: openRouterAPI}
+
 // defaultAnthropicVersion is sent for callers who name none: Anthropic demands one.
 const defaultAnthropicVersion = "2023-06-01"
 

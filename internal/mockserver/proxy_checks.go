@@ -194,11 +194,7 @@ func (s *Server) checkInjection(call *proxyCall) error {
 	if call.injection.Verdict != inject.Critical {
 		return nil
 	}
-	details := matchDetails(call.injection)
-	details["check"], details["allowed"] = "prompt_injection", "a call without prompt injection"
-	return refuse(http.StatusForbidden, "PROMPT_INJECTION_BLOCKED",
-		fmt.Sprintf("the call has what looks like prompt injection (%s) in its %s", call.injection.Match.PatternID,
-			or(call.injection.Match.Where, "text")), details)
+	return refuseInjection("the call", call.injection)
 }
 
 func (s *Server) openCredential(call *proxyCall) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/getstack-go/stack"
@@ -63,6 +64,14 @@ func injectionFinding(result inject.Result, what string, metadata map[string]any
 		f.Metadata[key] = value
 	}
 	return f
+}
+
+// refuseInjection refuses what the chain found critical.
+func refuseInjection(what string, result inject.Result) error {
+	details := matchDetails(result)
+	details["check"], details["allowed"] = "prompt_injection", "text without prompt injection"
+	return refuse(http.StatusForbidden, "PROMPT_INJECTION_BLOCKED", fmt.Sprintf("%s has what looks like prompt injection (%s) in its %s",
+		what, result.Match.PatternID, or(result.Match.Where, "text")), details)
 }
 
 // matchDetails says by what a content was found, and where, and nothing of it.

@@ -30,6 +30,7 @@ type Server struct {
 	forward *forward.Forwarder
 	faults  faultTable
 	keys    keyring
+	market  market
 	routes  []route
 	handler http.Handler
 
@@ -74,6 +75,7 @@ func (s *Server) Reset() {
 	op := newOperator(s, s.first.OperatorID)
 	s.operators = map[string]*operator{op.id: op}
 	s.keys.clear()
+	s.market.clear()
 	s.keys.add(s.first.APIKey, keyOwner{op: op})
 }
 

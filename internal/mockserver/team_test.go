@@ -2,6 +2,7 @@ package mockserver
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,10 +48,13 @@ func TestRolesOnEveryRoute(t *testing.T) {
 
 // mayByContract says again, apart from the table, what the roles are for. (contract: server-api 2.2)
 func mayByContract(role stack.TeamRole, method, pattern string) bool {
-	own := strings.HasPrefix(pattern, "/v1/audit") || strings.HasPrefix(pattern, "/v1/security-events")
-	read := method == http.MethodGet || pattern == "/v1/proxy/operations/get"
-	manage := !read && (strings.HasPrefix(pattern, "/v1/team") || strings.HasPrefix(pattern, "/v1/billing") || strings.HasSuffix(pattern, "/identity-settings") ||
-		(strings.HasPrefix(pattern, "/v1/detectors") || pattern == "/v1/pii/config") || pattern == "/v1/intents/{approval_id}/approve")
+	under := func(prefixes ...string) bool {
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(pattern, prefix) })
+	}
+	own := under("/v1/audit", "/v1/security-events")
+	read := method == http.MethodGet || pattern == "/v1/proxy/operations/get" || strings.HasSuffix(pattern, "/check-trust")
+	manage := !read && (under("/v1/team", "/v1/billing", "/v1/detectors", "/v1/pii", "/v1/operators/me/identity-settings") ||
+		pattern == "/v1/intents/{approval_id}/approve")
 	switch {
 	case own:
 		return false

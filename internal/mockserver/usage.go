@@ -26,17 +26,18 @@ const (
 	capAgents   = "agents"
 	capServices = "services"
 	capMembers  = "members"
+	capSkills   = "skills"
 )
 
 // plans is what each tier may use; what is not listed has no limit. The passports and proxied calls of free and studio and
 // all seats are those of the hosted service, the other numbers are ours. (contract: server-api 4)
 var plans = map[stack.Tier]map[string]int{
 	stack.TierFree: {meterActions: 5_000, meterPassports: 50_000, meterProxy: 5_000, meterScans: 5_000, meterDropoffs: 1_000,
-		meterSkills: 500, capAgents: 10, capServices: 10, capMembers: 1},
+		meterSkills: 500, capAgents: 10, capServices: 10, capMembers: 1, capSkills: 5},
 	stack.TierDeveloper: {meterActions: 50_000, meterPassports: 500_000, meterProxy: 50_000, meterScans: 50_000, meterDropoffs: 10_000,
-		meterSkills: 5_000, capAgents: 100, capServices: 50, capMembers: 5},
+		meterSkills: 5_000, capAgents: 100, capServices: 50, capMembers: 5, capSkills: 25},
 	stack.TierStudio: {meterActions: 500_000, meterPassports: 5_000_000, meterProxy: 500_000, meterScans: 500_000, meterDropoffs: 100_000,
-		meterSkills: 50_000, capAgents: 1_000, capServices: 250, capMembers: 25},
+		meterSkills: 50_000, capAgents: 1_000, capServices: 250, capMembers: 25, capSkills: 250},
 }
 
 // limit is what the operator's plan allows of something; nil is no limit.
@@ -176,7 +177,7 @@ func (s *Server) getUsage(_ context.Context, c *caller, in usageIn) (*stack.Usag
 	}
 	u.PeriodStart, u.PeriodEnd = start, end
 	u.Consumption = op.consumption(start, end, window)
-	u.SpendCents, u.WalletCents.Balance, u.EarningsCents = op.wallet.spent(start, end), op.wallet.cents, op.wallet.earned
+	u.SpendCents, u.WalletCents.Balance, u.EarningsCents = op.wallet.spent(start, end), op.wallet.cents, op.server.market.earnings(op.id)
 	return u, nil
 }
 
