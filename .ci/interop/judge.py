@@ -17,6 +17,7 @@ from getstack import Stack
 from getstack.agents import AgentService
 from getstack.audit import AuditService
 from getstack.credentials import CredentialService
+from getstack.delivery_methods import DeliveryMethodService
 from getstack.detector_config import DetectorConfigService
 from getstack.dropoffs import DropoffService
 from getstack.identity import IdentityService
@@ -29,6 +30,7 @@ from getstack.llm import (
     _OpenRouterChatCompletions,
 )
 from getstack.missions import MissionsService
+from getstack.notifications import NotificationService
 from getstack.passports import Mission, PassportService
 from getstack.pii_config import PiiConfigService
 from getstack.proxy import ProxyService
@@ -64,6 +66,8 @@ JUDGED = (
     IntentsService,
     SkillService,
     TeamService,
+    NotificationService,
+    DeliveryMethodService,
 )
 
 AGENT = (
@@ -93,6 +97,10 @@ METER = "tier limit used remaining period"
 DETECTOR = "detector_key enabled custom_patterns whitelist_patterns severity_overrides created_at updated_at"
 SIMULATION = "allowed denial_reasons simulated_cost predicted_detector_fires simulated_at diagnostics"
 APPROVAL = "id operator_id agent_id passport_jti status intent intent_claim_id created_at expires_at"
+CHANNEL = "id operator_id channel_type destination destination_id events min_severity active verified created_at"
+DESTINATION = "id operator_id channel_type destination verified webhook_secret created_at"
+CODE_SENT = "destination_id channel_type sent expires_at"
+TEST_DELIVERY = "destination_id delivery_id delivered"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 LLM_USAGE = (
     "id provider model passport_jti mission_id agent_id input_tokens output_tokens cache_read_tokens cache_write_tokens "
@@ -233,7 +241,25 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/pii/config", PII_CONFIG, {}),
     ("PUT", "/v1/pii/config", PII_CONFIG + " updated_at", {}),
     ("DELETE", "/v1/pii/config", PII_CONFIG, {}),
+    ("GET", "/v1/notifications/channels", "[]", {"[]": CHANNEL}),
+    ("POST", "/v1/notifications/channels", CHANNEL, {}),
+    ("PATCH", "/v1/notifications/channels/{}", CHANNEL, {}),
+    ("DELETE", "/v1/notifications/channels/{}", "id deleted", {}),
+    ("POST", "/v1/notifications/channels/{}/send-code", CODE_SENT, {}),
+    ("POST", "/v1/notifications/channels/{}/verify", CHANNEL, {}),
+    ("POST", "/v1/notifications/channels/{}/test", TEST_DELIVERY + " channel_id", {}),
+    ("GET", "/v1/notifications/destinations", "[]", {"[]": DESTINATION}),
+    ("POST", "/v1/notifications/destinations", DESTINATION, {}),
+    ("DELETE", "/v1/notifications/destinations/{}", "id deleted", {}),
+    ("POST", "/v1/notifications/destinations/{}/rotate-secret", DESTINATION, {}),
+    ("POST", "/v1/notifications/destinations/{}/send-code", CODE_SENT, {}),
+    ("POST", "/v1/notifications/destinations/{}/verify", DESTINATION, {}),
+    ("POST", "/v1/notifications/destinations/{}/test", TEST_DELIVERY, {}),
 ]
+
+
+# Where the contract saw 201. Everything else that succeeds is 200, or 204 without a body.
+CREATED = {("POST", "/v1/notifications/destinations")}
 
 
 def _pattern(route: str) -> re.Pattern[str]:
@@ -283,8 +309,10 @@ class Judge:
             return  # a provider's own error, in the provider's shape
         if response.status_code >= 400:
             self._judge_error(where, response.status_code, body)
-        elif response.status_code not in (200, 204):
-            self.violations.append(f"{where}: the contract saw 201 on none of these routes")
+        elif (response.status_code == 201) != ((request.method, request.url.path) in CREATED):
+            self.violations.append(f"{where}: 201 is for {CREATED}, and for nothing else")
+        elif response.status_code not in (200, 201, 204):
+            self.violations.append(f"{where}: the contract saw 200, 201 and 204 only")
         else:
             self._judge_shape(where, request.method, request.url.path, body)
 
