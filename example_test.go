@@ -2,8 +2,10 @@ package stack_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 
@@ -213,4 +215,58 @@ func ExampleClient_Do() {
 	// Output:
 	// triage-2
 	// 400 INVALID_REQUEST body.status may be one of active, suspended
+}
+
+// A program that is told what happens: it adds itself as a webhook, proves that the address is its own, and checks what
+// it receives.
+func ExampleVerifyWebhook() {
+	srv, err := stacktest.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	ctx, client := context.Background(), srv.Client()
+	hook, err := client.DeliveryMethods.Add(ctx, stack.DestinationAddParams{ChannelType: stack.ChannelWebhook,
+		Destination: "https://hooks.example/stack"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	codes := make(chan string, 1)
+	srv.Upstream("hooks.example", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, readErr := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+		if readErr != nil {
+			http.Error(w, "too large", http.StatusBadRequest)
+			return
+		}
+		event, verifyErr := stack.VerifyWebhook(r.Header, body, hook.WebhookSecret, 0)
+		if verifyErr != nil {
+			http.Error(w, "bad signature", http.StatusUnauthorized)
+			return
+		}
+		if event.Type != stack.EventVerification {
+			fmt.Printf("%s %s: %s\n", event.Severity, event.Type, event.Message)
+			return
+		}
+		var data struct{ Code string }
+		if json.Unmarshal(event.Data, &data) != nil {
+			http.Error(w, "no code", http.StatusBadRequest)
+			return
+		}
+		codes <- data.Code
+	}))
+	if _, err = client.DeliveryMethods.SendVerificationCode(ctx, hook.ID, stack.DestinationParams{}); err != nil {
+		log.Fatal(err)
+	}
+	if _, err = client.DeliveryMethods.Verify(ctx, hook.ID, <-codes, stack.DestinationParams{}); err != nil {
+		log.Fatal(err)
+	}
+	if _, err = client.Notifications.Create(ctx, stack.ChannelCreateParams{ChannelType: stack.ChannelWebhook, Destination: hook.ID,
+		Events: []stack.NotificationEvent{stack.EventPassportRevoked}}); err != nil {
+		log.Fatal(err)
+	}
+	if _, err = client.DeliveryMethods.Test(ctx, hook.ID, stack.DestinationParams{}); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// info notification.test: This is a test. Nothing has happened.
 }

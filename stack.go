@@ -47,6 +47,9 @@ type Client struct {
 	LLM            *LLMService
 	PIIConfig      *PIIConfigService
 
+	Notifications   *NotificationsService
+	DeliveryMethods *DeliveryMethodsService
+
 	transport *transport
 	poller    *poller
 	logger    *slog.Logger
@@ -206,6 +209,8 @@ func New(opts ...Option) (*Client, error) {
 	c.Intents = &IntentsService{c}
 	c.LLM = &LLMService{client: c}
 	c.PIIConfig = &PIIConfigService{c}
+	c.Notifications = &NotificationsService{c}
+	c.DeliveryMethods = &DeliveryMethodsService{c}
 	return c, nil
 }
 

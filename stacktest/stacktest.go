@@ -115,11 +115,12 @@ func New(t TB, opts ...Option) *Server {
 }
 
 // Close ends the server and its connections. It returns when nothing of it runs any more, which takes as long as an upstream
-// that was called for a write does, up to 30 s.
+// that was called for a write does, up to 30 s. Deliveries under way are given up.
 func (s *Server) Close() {
 	s.transport.CloseIdleConnections()
 	_ = s.http.Close() // its listeners' errors say only that they are closed
 	s.serving.Wait()
+	s.mock.Close()
 }
 
 // connState counts connections. Each begins while its listener is counted, and ends after the last request on it was handled.

@@ -6,9 +6,11 @@
 // ready. Everything for people goes to standard error. SIGTERM and SIGINT end the process cleanly, with status 0. A wrong
 // flag ends it with status 2, anything else that fails with status 1.
 //
-// -upstream sends proxied calls to a host to a server of yours, path and query kept; it may be repeated. -control turns on
-// the routes under /_mock/, which move the clock, inject faults and approve, for loopback only. -allow-dial lets proxied calls
-// to other hosts go out to the network, to public addresses only. -quiet leaves out the log line of each request.
+// -upstream sends proxied calls, and notifications for webhooks, to a host to a server of yours, path and query kept; it may be
+// repeated. -control turns on the routes under /_mock/, for loopback only: they move the clock, inject faults, approve, and show
+// the emails, SMS and webhook deliveries that notifications have become. A destination for notifications that has the
+// operator's own address, operator@example.com, needs no verification. -allow-dial lets calls to other hosts go out to the
+// network, to public addresses only. -quiet leaves out the log line of each request.
 //
 // -seed fills the server from a file before it is ready. The file is a JSON object, every part of it optional:
 //
@@ -135,6 +137,7 @@ func run(ctx context.Context, cfg settings, args []string, out, diagnostics io.W
 	}
 	logger := slog.New(slog.NewTextHandler(diagnostics, &slog.HandlerOptions{Level: level}))
 	mock := mockserver.New(mockserver.Options{Logger: logger, Control: cfg.control, AllowDial: cfg.allowDial})
+	defer mock.Close()
 	for host, url := range cfg.upstreams {
 		if err := mock.MapUpstream(host, forward.Target{URL: url}); err != nil {
 			return usageError{fmt.Errorf("-upstream: %w", err)}
@@ -193,7 +196,7 @@ func greet(mock *mockserver.Server, cfg settings, addr net.Addr, out, diagnostic
 		"  Go:     STACK_BASE_URL=%s STACK_API_KEY=<api_key>\n"+
 		"  Python: Stack(<api_key>, base_url=%q)\n", hello.URL, hello.URL, hello.URL)
 	if cfg.control {
-		_, _ = fmt.Fprintf(diagnostics, "  control routes: %s/_mock/{clock,upstreams,faults,approve,policy,reset,state}\n", hello.URL)
+		_, _ = fmt.Fprintf(diagnostics, "  control routes: %s/_mock/{clock,upstreams,faults,approve,policy,reset,state,notifications}\n", hello.URL)
 	}
 	return nil
 }

@@ -210,6 +210,8 @@ func (s *Server) unblockAgent(_ context.Context, c *caller, in agentIn) (*stack.
 func (op *operator) blockAgent(now time.Time, a *agent, reason string) {
 	a.PassportBlocked, a.PassportBlockedReason, a.PassportBlockedAt, a.UpdatedAt = true, reason, now, now
 	op.record(now, stack.AuditEntry{AgentID: a.ID, Action: "agent.block", ErrorMessage: reason})
+	op.tell(now, stack.EventAgentBlocked, "The agent "+a.Name+" gets no more passports: "+reason,
+		map[string]any{"agent_id": a.ID, "reason": reason})
 }
 
 // mayHavePassport refuses agents that are suspended or blocked.

@@ -143,6 +143,7 @@ func (s *Server) checkoutPassport(_ context.Context, c *caller, in checkpointIn)
 	op.checkouts.put(result.CheckoutID, p.checkout)
 	op.record(now, p.row("passport.checkout"))
 	op.note(now, p, "passport.checkout", map[string]any{"checkout_id": result.CheckoutID, "review_status": status})
+	op.tellReview(now, p.checkout)
 	for _, f := range findings {
 		op.escalate(now, p.agentID(), f)
 	}
@@ -150,6 +151,20 @@ func (s *Server) checkoutPassport(_ context.Context, c *caller, in checkpointIn)
 		a.baseline.Add(account.Actions())
 	}
 	return &result, nil
+}
+
+// tellReview notifies of a checkout that somebody should look at.
+func (op *operator) tellReview(now time.Time, co *checkout) {
+	kind := stack.EventReviewFlagged
+	switch co.ReviewStatus {
+	case stack.ReviewClean:
+		return
+	case stack.ReviewBlocked:
+		kind = stack.EventReviewBlocked
+	}
+	message := fmt.Sprintf("A checkout of %s is %s; flags: %d.", co.passport.claims.STK.AgentName, co.ReviewStatus, len(co.Flags))
+	op.tell(now, kind, message, map[string]any{"checkout_id": co.CheckoutID, "passport_jti": co.PassportJTI,
+		"agent_id": co.passport.agentID(), "flags": co.Flags})
 }
 
 // accounts sets what was declared and reported beside what was observed.

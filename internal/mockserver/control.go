@@ -24,6 +24,7 @@ func controlRoutes() []route {
 		endpoint("POST", "/_mock/policy", (*Server).controlPolicy, control),
 		endpoint("POST", "/_mock/reset", (*Server).controlReset, control),
 		endpoint("GET", "/_mock/state", (*Server).controlState, control),
+		endpoint("GET", "/_mock/notifications", (*Server).controlNotifications, control),
 	}
 }
 
@@ -163,7 +164,12 @@ func (s *Server) controlPolicy(_ context.Context, _ *caller, in controlPolicyIn)
 		return nil, err
 	}
 	delay := int(p.RevocationDelay / time.Second)
-	return &PolicyChange{&p.RequireIntentApproval, &delay, &p.RateLimitPerMinute, &p.Tier}, nil
+	out := &PolicyChange{RequireIntentApproval: &p.RequireIntentApproval, RevocationDelaySeconds: &delay,
+		RateLimitPerMinute: &p.RateLimitPerMinute, Tier: &p.Tier}
+	if p.RequireDestinationApproval { // a policy of our own, not among the fields that every answer has
+		out.RequireDestinationApproval = &p.RequireDestinationApproval
+	}
+	return out, nil
 }
 
 type controlResetIn struct {
@@ -192,4 +198,14 @@ func baseURL(ctx context.Context) string {
 func (s *Server) controlState(context.Context, *caller, none) (*map[string]int, error) {
 	counts := s.Counts()
 	return &counts, nil
+}
+
+// controlNotificationsOut is what the first operator was told, for tests that cannot receive it: codes are in the messages.
+type controlNotificationsOut struct {
+	Messages   []Message  `json:"messages"`
+	Deliveries []Delivery `json:"deliveries"`
+}
+
+func (s *Server) controlNotifications(context.Context, *caller, none) (*controlNotificationsOut, error) {
+	return &controlNotificationsOut{append([]Message{}, s.Outbox()...), append([]Delivery{}, s.Deliveries()...)}, nil
 }

@@ -7,7 +7,10 @@ import (
 
 // deadlines is a heap of what falls due in an operator's account. An entry is a hint: the object itself says whether its
 // time has come, since checkpoints and refreshes move it.
-type deadlines struct{ heap deadlineHeap }
+type deadlines struct {
+	heap    deadlineHeap
+	earlier func() // called when the next deadline has become an earlier one
+}
 
 // deadline is something whose time may be up: fire looks, and does what is due. It is given the time for which it was set.
 type deadline struct {
@@ -16,7 +19,11 @@ type deadline struct {
 }
 
 func (d *deadlines) add(at time.Time, fire func(at time.Time)) {
+	first := len(d.heap) == 0 || at.Before(d.heap[0].at)
 	heap.Push(&d.heap, deadline{at, fire})
+	if first {
+		d.earlier()
+	}
 }
 
 // next takes out the earliest entry that is due.
@@ -33,9 +40,33 @@ func (op *operator) sweep(now time.Time) {
 	for {
 		d, ok := op.due.next(now)
 		if !ok {
-			return
+			break
 		}
 		d.fire(d.at)
+	}
+	op.setAlarm()
+}
+
+// setAlarm has the operator swept when its next deadline comes: people are told of what falls due then, such as a checkpoint
+// that did not come, though nobody calls. Where nobody is to be told, a late look is early enough.
+func (op *operator) setAlarm() {
+	told := op.channels.len() > 0 || op.mailroom.waiting.len() > 0
+	if !told || len(op.due.heap) == 0 || op.ctx.Err() != nil {
+		return
+	}
+	wait := op.due.heap[0].at.Sub(op.server.clock.now())
+	if op.alarm == nil {
+		op.alarm = time.AfterFunc(wait, op.wake)
+		return
+	}
+	op.alarm.Reset(wait)
+}
+
+func (op *operator) wake() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	if op.ctx.Err() == nil {
+		op.sweep(op.server.clock.now())
 	}
 }
 

@@ -393,5 +393,7 @@ func (op *operator) expire(d *dropoff, at time.Time, why string) {
 func (op *operator) dropoffDue(d *dropoff, at time.Time) {
 	if d.Status == stack.DropoffCreated || d.Status == stack.DropoffDeposited {
 		op.expire(d, at, "its time is up")
+		op.tell(at, stack.EventDropoffExpired, "A drop-off has expired before it was collected.", map[string]any{
+			"dropoff_id": d.ID, "from_agent_id": d.FromAgentID, "to_agent_id": d.ToAgentID, "status": d.Status})
 	}
 }

@@ -86,6 +86,8 @@ func (op *operator) openApproval(now time.Time, action, target string) *governan
 	row := a.row("request")
 	row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomePending, "GOVERNANCE_APPROVAL_REQUIRED", action+" of "+target
 	op.record(now, row)
+	op.tell(now, stack.EventGovernanceRequested, action+" of "+target+" waits for a human's approval.", map[string]any{
+		"approval_id": a.id, "action": action, "target": target, "expires_at": a.expiresAt})
 	return a
 }
 

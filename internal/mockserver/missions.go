@@ -309,8 +309,12 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 	m.note(now, action, nil, map[string]any{"reason": reason})
 	for _, p := range m.passports {
 		if !p.ended() { // one that was checked out has its end on record
-			op.revokePassport(now, p, "Mission "+string(state))
+			op.revokeTree(now, p, "Mission "+string(state))
 		}
+	}
+	if state == stack.MissionRevoked {
+		op.tell(now, stack.EventMissionRevoked, "The Mission "+m.MissionID+" was revoked: "+reason, map[string]any{
+			"mission_id": m.MissionID, "agent_id": m.AgentID, "reason": reason, "notes": notes})
 	}
 	return m.end
 }

@@ -1,6 +1,7 @@
 package mockserver
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 // operator is a tenant: everything that belongs to one account. Its lock is held while a handler runs.
 type operator struct {
 	server *Server
+	ctx    context.Context // ends with the server, and when it is reset
+	cancel context.CancelFunc
 	id     string
 	since  time.Time
 
@@ -41,7 +44,11 @@ type operator struct {
 	intentClaims  table[intentClaim]
 	pii           piiSettings
 	llmUsage      llmHistory
+	channels      table[channel]
+	destinations  table[destination]
+	mailroom      mailroom
 	due           deadlines
+	alarm         *time.Timer // of the next deadline
 	chain         audit.Chain
 	meters        meters
 	wallet        wallet
@@ -50,9 +57,23 @@ type operator struct {
 }
 
 func newOperator(s *Server, id string) *operator {
-	return &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise},
+	op := &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise},
 		operations: map[string]*operation{}, keyed: map[string]*keyedCall{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
 		detectors: map[detect.Signal]*stack.DetectorConfig{}, scanner: s.scanner}
+	op.ctx, op.cancel = context.WithCancel(s.ctx)
+	op.mailroom.idle.L = &op.mu
+	op.due.earlier = op.setAlarm
+	return op
+}
+
+// stop ends what the operator does of itself: nothing falls due without a call any more, and no delivery begins.
+func (op *operator) stop() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.cancel()
+	if op.alarm != nil {
+		op.alarm.Stop()
+	}
 }
 
 // record writes one row into the audit chain. Layer, Action and Outcome (success when empty) are the caller's.

@@ -12,6 +12,8 @@ type Policy struct {
 	RequireIntentApproval bool
 	// RevocationDelay is how long the proxy still takes a revoked passport, in whole seconds up to an hour.
 	RevocationDelay time.Duration
+	// RequireDestinationApproval makes every action on a notification destination need a human's approval.
+	RequireDestinationApproval bool
 	// RateLimitPerMinute is how many requests a minute may have; 0 is no limit.
 	RateLimitPerMinute int
 	// Tier is the plan.
@@ -31,10 +33,11 @@ func (p Policy) check() error {
 
 // PolicyChange is a policy as control routes and seeds write it. What is nil stays as it is.
 type PolicyChange struct {
-	RequireIntentApproval  *bool       `json:"require_intent_approval,omitempty"`
-	RevocationDelaySeconds *int        `json:"revocation_delay_seconds,omitempty"`
-	RateLimitPerMinute     *int        `json:"rate_limit_per_minute,omitempty"`
-	Tier                   *stack.Tier `json:"tier,omitempty"`
+	RequireIntentApproval      *bool       `json:"require_intent_approval,omitempty"`
+	RequireDestinationApproval *bool       `json:"require_destination_approval,omitempty"`
+	RevocationDelaySeconds     *int        `json:"revocation_delay_seconds,omitempty"`
+	RateLimitPerMinute         *int        `json:"rate_limit_per_minute,omitempty"`
+	Tier                       *stack.Tier `json:"tier,omitempty"`
 }
 
 // ChangePolicy changes the first operator's policy and returns it as it is then. It fails on a value out of bounds.
@@ -47,6 +50,7 @@ func (s *Server) ChangePolicy(change PolicyChange) (p Policy, err error) {
 	s.view(func(op *operator) {
 		p = op.policy
 		replace(&p.RequireIntentApproval, change.RequireIntentApproval)
+		replace(&p.RequireDestinationApproval, change.RequireDestinationApproval)
 		replace(&p.RateLimitPerMinute, change.RateLimitPerMinute)
 		replace(&p.Tier, change.Tier)
 		if delay := change.RevocationDelaySeconds; delay != nil {

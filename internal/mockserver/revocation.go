@@ -2,14 +2,39 @@ package mockserver
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/getstack-go/stack"
 )
 
-// revokePassport is the kill switch of one passport: it dies with everything delegated from it, breadth first. It reports
-// whether that is new, and the delegates that fell with it.
+// revokePassport is the kill switch of one passport, and tells people of it.
 func (op *operator) revokePassport(now time.Time, p *passport, reason string) (revoked bool, cascaded []string) {
+	revoked, cascaded = op.revokeTree(now, p, reason)
+	var root []string
+	if revoked {
+		root = []string{p.jti()}
+	}
+	op.tellRevoked(now, reason, root, cascaded)
+	return revoked, cascaded
+}
+
+const maxTold = 100 // passports that are named in a notification
+
+// tellRevoked notifies of what one call revoked, if it did.
+func (op *operator) tellRevoked(now time.Time, reason string, revoked, cascaded []string) {
+	all := slices.Concat(revoked, cascaded)
+	if len(all) == 0 {
+		return
+	}
+	op.tell(now, stack.EventPassportRevoked, fmt.Sprintf("Passports revoked (%d): %s", len(all), reason), map[string]any{
+		"reason": reason, "revoked_count": len(revoked), "cascaded_count": len(cascaded), "passports": all[:min(len(all), maxTold)]})
+}
+
+// revokeTree revokes a passport with everything delegated from it, breadth first. It reports whether that is new, and the
+// delegates that fell with it.
+func (op *operator) revokeTree(now time.Time, p *passport, reason string) (revoked bool, cascaded []string) {
 	revoked = op.kill(now, p, reason, "passport.revoke")
 	queue := p.children
 	for len(queue) > 0 {
@@ -41,17 +66,19 @@ func (op *operator) revokeAgent(now time.Time, agentID, reason string) (revoked 
 
 // revokeWhere revokes the passports that may be used, and those that a refresh would bring back.
 func (op *operator) revokeWhere(now time.Time, reason string, which func(*passport) bool) (revoked int, cascaded []string) {
+	var roots []string
 	for p := range op.passports.all() {
 		if p.ended() || now.After(p.expiresAt.Add(refreshGrace)) || !which(p) {
 			continue
 		}
-		ok, fell := op.revokePassport(now, p, reason)
+		ok, fell := op.revokeTree(now, p, reason)
 		if ok {
-			revoked++
+			roots = append(roots, p.jti())
 		}
 		cascaded = append(cascaded, fell...)
 	}
-	return revoked, cascaded
+	op.tellRevoked(now, reason, roots, cascaded)
+	return len(roots), cascaded
 }
 
 const maxReason = 500

@@ -36,6 +36,7 @@ type route struct {
 	idempotent      bool           // an Idempotency-Key makes a repetition give the first answer
 	keyRequired     bool           // and there must be one
 	maxBody         int64          // bytes
+	success         int            // status of a good answer
 	in, out         reflect.Type
 	handle          func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error)
 }
@@ -43,6 +44,7 @@ type route struct {
 type routeOption func(*route)
 
 func public(r *route)       { r.public = true }
+func created(r *route)      { r.success = http.StatusCreated }
 func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
 func adminOnly(r *route)    { r.role = stack.RoleAdmin }
@@ -55,7 +57,7 @@ func bodyLimit(n int64) routeOption {
 func endpoint[In, Out any](
 	method, pattern string, handler func(*Server, context.Context, *caller, In) (*Out, error), opts ...routeOption,
 ) route {
-	r := route{method: method, pattern: pattern, maxBody: maxBody, role: stack.RoleStandard, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+	r := route{method: method, pattern: pattern, maxBody: maxBody, success: http.StatusOK, role: stack.RoleStandard, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	r.handle = func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error) {
 		out, err := handler(s, ctx, c, in.Interface().(In))
 		if err != nil {
@@ -101,6 +103,8 @@ func routes() []route {
 		intentRoutes(),
 		llmRoutes(),
 		piiConfigRoutes(),
+		notificationRoutes(),
+		deliveryMethodRoutes(),
 	)
 }
 
@@ -152,7 +156,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 		s.answerError(w, req, id, err)
 		return
 	}
-	s.write(w, or(out.status, http.StatusOK), out)
+	s.write(w, or(out.status, r.success), out)
 }
 
 // statusWriter remembers the status for the log; 0 is a dropped connection.

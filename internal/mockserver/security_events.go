@@ -26,7 +26,7 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 	}
 	if p == nil {
 		op.record(now, row)
-		op.events.put(event.ID, event)
+		op.addEvent(now, event)
 		return
 	}
 	event.AgentID, event.PassportJTI = p.agentID(), p.jti()
@@ -35,7 +35,7 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 	if p.mode() == stack.Standard {
 		return
 	}
-	op.events.put(event.ID, event)
+	op.addEvent(now, event)
 	op.note(now, p, "security_event", map[string]any{
 		"signal_type": event.SignalType, "severity": event.Severity, "event_id": event.ID,
 	})
@@ -43,6 +43,11 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 		op.revokePassport(now, p, f.Reason())
 	}
 	op.escalate(now, p.agentID(), f)
+}
+
+func (op *operator) addEvent(now time.Time, e *stack.SecurityEvent) {
+	op.events.put(e.ID, e)
+	op.notify(now, securityEvent(e.SignalType), e.Severity, e.Message, e)
 }
 
 // fallsBy reports whether a finding revokes the passport.

@@ -1,8 +1,11 @@
 package mockserver
 
 import (
+	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +36,9 @@ type Server struct {
 	market  market
 	routes  []route
 	handler http.Handler
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	senders sync.WaitGroup // goroutines that deliver notifications
 
 	classifier inject.Classifier
 	scanner    *inject.Scanner // of operators that have set nothing
@@ -56,6 +62,7 @@ func New(opts Options) *Server {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
 	s.classifier, s.scanner = opts.Classifier, newScanner(opts.Classifier)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.forward = forward.New(forward.Options{AllowDial: opts.AllowDial, Wrap: s.upstreamFaults})
 	s.handler = s.newRouter(opts.Control)
 	id := newID("op_")
@@ -69,6 +76,9 @@ func New(opts Options) *Server {
 func (s *Server) Reset() {
 	s.faults.clear()
 	s.clock.ahead.Store(0)
+	for _, op := range s.allOperators() {
+		op.stop()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.unknown = nil
@@ -79,22 +89,35 @@ func (s *Server) Reset() {
 	s.keys.add(s.first.APIKey, keyOwner{op: op})
 }
 
+// Close ends what the server does of itself, such as deliveries, and returns when nothing of it runs any more. What was under
+// way is given up. Requests that come later are served still.
+func (s *Server) Close() {
+	s.cancel()
+	for _, op := range s.allOperators() {
+		op.stop()
+	}
+	s.senders.Wait()
+}
+
+func (s *Server) allOperators() []*operator {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.operators))
+}
+
 // Credentials returns the first operator's id and key.
 func (s *Server) Credentials() Credentials { return s.first }
 
 // Now is the server's time.
 func (s *Server) Now() time.Time { return s.clock.now() }
 
-// Advance moves the server's clock; everything that falls due on the way has happened when it returns.
+// Advance moves the server's clock; everything that falls due on the way has happened when it returns, deliveries too: it
+// waits for the answers of their receivers.
 func (s *Server) Advance(d time.Duration) time.Time {
 	s.clock.advance(d)
 	now := s.clock.now()
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, op := range s.operators {
-		op.mu.Lock()
-		op.sweep(now)
-		op.mu.Unlock()
+	for _, op := range s.allOperators() {
+		op.settle()
 	}
 	return now
 }

@@ -1,0 +1,556 @@
+package stack_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/stacktest"
+)
+
+// addChannel leads events to a destination.
+func addChannel(t *testing.T, client *stack.Client, d *stack.Destination, least stack.Severity, events ...stack.NotificationEvent) *stack.NotificationChannel {
+	t.Helper()
+	ch, err := client.Notifications.Create(t.Context(), stack.ChannelCreateParams{ChannelType: d.ChannelType, Destination: d.ID,
+		MinSeverity: least, Events: events})
+	require.NoError(t, err)
+	return ch
+}
+
+func TestChannelCreate(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	client := srv.Client()
+	create := func(kind stack.ChannelType, to string) *stack.NotificationChannel {
+		ch, err := client.Notifications.Create(t.Context(), stack.ChannelCreateParams{ChannelType: kind, Destination: to})
+		require.NoError(t, err)
+		return ch
+	}
+	own := create(stack.ChannelEmail, stacktest.OperatorEmail)
+	assert.Regexp(t, `^nch_[a-z2-7]{26}$`, own.ID)
+	assert.Regexp(t, `^ndst_`, own.DestinationID, "an address becomes a destination")
+	assert.Equal(t, &stack.NotificationChannel{ID: own.ID, OperatorID: srv.OperatorID(), ChannelType: stack.ChannelEmail,
+		Destination: stacktest.OperatorEmail, DestinationID: own.DestinationID, Events: []stack.NotificationEvent{},
+		MinSeverity: stack.SeverityWarning, Active: true, Verified: true, CreatedAt: own.CreatedAt}, own)
+
+	hook := create(stack.ChannelWebhook, hookURL)
+	assert.False(t, hook.Verified)
+	assert.Regexp(t, `^whsec_`, hook.WebhookSecret.Reveal(), "shown where the destination is made")
+	again := create(stack.ChannelWebhook, "https://HOOKS.example/in")
+	assert.Equal(t, hook.DestinationID, again.DestinationID, "one destination for an address")
+	assert.True(t, again.WebhookSecret.IsZero())
+	byID := create(stack.ChannelWebhook, hook.DestinationID)
+	assert.Equal(t, hookURL, byID.Destination)
+
+	list, err := client.Notifications.List(t.Context())
+	require.NoError(t, err)
+	hook.WebhookSecret = stack.Secret{}
+	assert.Equal(t, []stack.NotificationChannel{*own, *hook, *again, *byID}, list)
+	destinations, err := client.DeliveryMethods.List(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, destinations, 2)
+	assert.Len(t, auditOf(t, client, "channel.create"), 4)
+	assert.Len(t, auditOf(t, client, "destination.add"), 2)
+}
+
+func TestChannelRefusals(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	client := srv.Client()
+	own, err := client.DeliveryMethods.Add(t.Context(), stack.DestinationAddParams{ChannelType: stack.ChannelEmail, Destination: stacktest.OperatorEmail})
+	require.NoError(t, err)
+	create := func(p stack.ChannelCreateParams) error { return failure(client.Notifications.Create(t.Context(), p)) }
+	requireParam(t, create(stack.ChannelCreateParams{Destination: own.ID}), "channel_type")
+	requireParam(t, create(stack.ChannelCreateParams{ChannelType: stack.ChannelEmail}), "destination")
+	require.ErrorIs(t, create(stack.ChannelCreateParams{ChannelType: stack.ChannelEmail, Destination: "ndst_none"}), stack.ErrNotFound)
+	for field, p := range map[string]stack.ChannelCreateParams{
+		"body.channel_type": {ChannelType: stack.ChannelSMS, Destination: own.ID},
+		"body.destination":  {ChannelType: stack.ChannelSMS, Destination: "12"},
+		"body.min_severity": {ChannelType: stack.ChannelEmail, Destination: own.ID, MinSeverity: "fatal"},
+		"body.events[1]":    {ChannelType: stack.ChannelEmail, Destination: own.ID, Events: []stack.NotificationEvent{"passport", "passport.renewed"}},
+		"body.events[0]":    {ChannelType: stack.ChannelEmail, Destination: own.ID, Events: []stack.NotificationEvent{stack.EventTest}},
+		"body.events[2]":    {ChannelType: stack.ChannelEmail, Destination: own.ID, Events: []stack.NotificationEvent{"passport", "agent", "passport"}},
+		"body.events":       {ChannelType: stack.ChannelEmail, Destination: own.ID, Events: make([]stack.NotificationEvent, 1000)},
+	} {
+		refused := requireRefused(t, create(p), http.StatusBadRequest, "INVALID_REQUEST")
+		assert.Equal(t, field, refused.Details["field"])
+	}
+	list, err := client.Notifications.List(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, list)
+
+	for range 100 {
+		require.NoError(t, create(stack.ChannelCreateParams{ChannelType: stack.ChannelEmail, Destination: own.ID}))
+	}
+	requireRefused(t, create(stack.ChannelCreateParams{ChannelType: stack.ChannelEmail, Destination: "new@example.com"}), http.StatusForbidden, "TIER_LIMIT_EXCEEDED")
+	destinations, err := client.DeliveryMethods.List(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, destinations, 1, "a refused channel leaves no destination behind")
+}
+
+func TestChannelUpdateAndDelete(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	n := srv.Client().Notifications
+	ch, err := n.Create(t.Context(), stack.ChannelCreateParams{ChannelType: stack.ChannelEmail, Destination: stacktest.OperatorEmail})
+	require.NoError(t, err)
+	events, critical, off := []stack.NotificationEvent{stack.EventSecurity, stack.EventSecurity + ".scope_drift"}, stack.SeverityCritical, false
+	updated, err := n.Update(t.Context(), ch.ID, stack.ChannelUpdateParams{Events: &events, MinSeverity: &critical, Active: &off})
+	require.NoError(t, err)
+	ch.Events, ch.MinSeverity, ch.Active = events, critical, off
+	assert.Equal(t, ch, updated)
+	same, err := n.Update(t.Context(), ch.ID, stack.ChannelUpdateParams{})
+	require.NoError(t, err)
+	assert.Equal(t, ch, same)
+
+	bad, none := stack.Severity(""), []stack.NotificationEvent{"x"}
+	_, err = n.Update(t.Context(), ch.ID, stack.ChannelUpdateParams{MinSeverity: &bad, Active: ptr(true)})
+	requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
+	_, err = n.Update(t.Context(), ch.ID, stack.ChannelUpdateParams{Events: &none, Active: ptr(true)})
+	requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
+	all := []stack.NotificationEvent{}
+	updated, err = n.Update(t.Context(), ch.ID, stack.ChannelUpdateParams{Events: &all})
+	require.NoError(t, err)
+	ch.Events = all
+	assert.Equal(t, ch, updated, "a refused change changed nothing")
+
+	deleted, err := n.Delete(t.Context(), ch.ID)
+	require.NoError(t, err)
+	assert.Equal(t, &stack.Deleted{ID: ch.ID, Deleted: true}, deleted)
+	for name, call := range map[string]func(id string) error{
+		"update": func(id string) error {
+			return failure(n.Update(t.Context(), id, stack.ChannelUpdateParams{}))
+		},
+		"delete":    func(id string) error { return failure(n.Delete(t.Context(), id)) },
+		"send-code": func(id string) error { return failure(n.SendVerificationCode(t.Context(), id)) },
+		"verify":    func(id string) error { return failure(n.Verify(t.Context(), id, "123456")) },
+		"test":      func(id string) error { return failure(n.Test(t.Context(), id)) },
+	} {
+		require.ErrorIs(t, call(ch.ID), stack.ErrNotFound, name)
+		requireParam(t, call(""), "channel_id")
+	}
+}
+
+// A channel's code, verification and test are its destination's.
+func TestChannelVerify(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	n := srv.Client().Notifications
+	ch, err := n.Create(t.Context(), stack.ChannelCreateParams{ChannelType: stack.ChannelSMS, Destination: "+41791234567"})
+	require.NoError(t, err)
+	_, err = n.Test(t.Context(), ch.ID)
+	require.ErrorIs(t, err, stack.ErrDestinationNotVerified)
+	sent, err := n.SendVerificationCode(t.Context(), ch.ID)
+	require.NoError(t, err)
+	assert.Equal(t, ch.DestinationID, sent.DestinationID)
+	requireParam(t, failure(n.Verify(t.Context(), ch.ID, "x")), "code")
+	code := srv.VerificationCode(ch.DestinationID)
+	require.ErrorIs(t, failure(n.Verify(t.Context(), ch.ID, otherCode(code))), stack.ErrWrongCode)
+	verified, err := n.Verify(t.Context(), ch.ID, code)
+	require.NoError(t, err)
+	ch.Verified = true
+	assert.Equal(t, ch, verified)
+	done, err := n.Test(t.Context(), ch.ID)
+	require.NoError(t, err)
+	assert.Equal(t, []any{ch.ID, ch.DestinationID, true}, []any{done.ChannelID, done.DestinationID, done.Delivered})
+	assert.Equal(t, stack.EventTest, srv.Outbox()[1].Event.Type)
+}
+
+// Each event of the catalogue happens, and its data say what it is about.
+func TestNotificationEvents(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	c, ctx := s.client, t.Context()
+	own, err := c.DeliveryMethods.Add(ctx, stack.DestinationAddParams{ChannelType: stack.ChannelEmail, Destination: stacktest.OperatorEmail})
+	require.NoError(t, err)
+	addChannel(t, c, own, stack.SeverityInfo)
+	blocky := registerLogged(t, c, "blocky")
+	block := stack.EscalateBlock
+	_, err = c.Agents.Update(ctx, blocky.ID, stack.AgentUpdateParams{OnWarning: &block, OnCritical: &block})
+	require.NoError(t, err)
+	root, child, mission := s.issue(t), s.Agent(t, stacktest.AgentConfig{Mode: stack.Logged}), s.mission(t, time.Hour)
+	delegated, err := c.Passports.Delegate(ctx, stack.PassportDelegateParams{ParentToken: root.Token, ChildAgentID: child.ID})
+	require.NoError(t, err)
+	dropoff, err := c.Dropoffs.Create(ctx, stack.DropoffCreateParams{FromAgentID: s.agent.ID, ToAgentID: child.ID, Schema: map[string]any{}, TTL: time.Minute})
+	require.NoError(t, err)
+	flagged := registerLogged(t, c, "flagged")
+
+	for _, step := range []struct {
+		name string
+		do   func()
+		want []string // type, severity and a part of the data of each
+	}{
+		{"revoke", func() { require.NoError(t, failure(c.Passports.Revoke(ctx, root.JTI, "stolen laptop"))) },
+			[]string{fmt.Sprintf(`passport.revoked warning {"cascaded_count":1,"passports":[%q,%q],"reason":"stolen laptop","revoked_count":1}`, root.JTI, delegated.JTI)}},
+		{"revoke again", func() { require.NoError(t, failure(c.Passports.Revoke(ctx, root.JTI, "again"))) }, nil},
+		{"revoke all", func() {
+			s.issue(t)
+			s.issue(t)
+			require.NoError(t, failure(c.Passports.RevokeAgent(ctx, s.agent.ID, "")))
+		}, []string{`passport.revoked warning {"cascaded_count":0,"passports":`}},
+		{"mission", func() {
+			require.NoError(t, failure(c.Missions.Revoke(ctx, mission, stack.MissionRevokeParams{Reason: stack.ReasonAdversarial, Notes: "odd"})))
+		}, []string{fmt.Sprintf(`mission.revoked warning {"agent_id":"","mission_id":%q,"notes":"odd","reason":"adversarial"}`, mission)}},
+		{"completion", func() {
+			require.NoError(t, failure(c.Missions.Complete(ctx, s.mission(t, time.Hour), stack.MissionCompleteParams{})))
+		}, nil},
+		{"review", func() { checkOut(t, c, flagged, flaggedReport) }, []string{`review.flagged warning {"agent_id":"` + flagged.ID}},
+		{"blocked review", func() { checkOut(t, c, blocky, blockedReport) },
+			[]string{`review.blocked critical {"agent_id":"` + blocky.ID, `agent.blocked critical {"agent_id":"` + blocky.ID}},
+		{"governance", func() { approvalNeeded(t, failure(c.Agents.Unblock(ctx, blocky.ID, stack.AgentUnblockParams{}))) },
+			[]string{`governance.approval_requested warning {"action":"agent.unblock","approval_id":"gov_`}},
+		{"governance again", func() { approvalNeeded(t, failure(c.Agents.Unblock(ctx, blocky.ID, stack.AgentUnblockParams{}))) }, nil},
+		{"security event", func() {
+			require.Error(t, failure(c.Proxy.Post(ctx, withPassport(post("#x"), root))))
+		}, []string{`security_event.revoked_passport_use critical {"id":"sev_`}},
+		{"drop-off", func() { s.Advance(time.Minute) },
+			[]string{fmt.Sprintf(`dropoff.expired warning {"dropoff_id":%q,"from_agent_id":%q,"status":"expired","to_agent_id":%q}`, dropoff.ID, s.agent.ID, child.ID)}},
+	} {
+		before := len(s.Outbox())
+		step.do()
+		var got []string
+		for _, m := range s.Outbox()[before:] {
+			got = append(got, fmt.Sprintf("%s %s %s", m.Event.Type, m.Event.Severity, m.Event.Data))
+			assert.Equal(t, []string{fmt.Sprintf("[STACK] %s: %s", m.Event.Severity, m.Event.Type), m.Event.Message, stacktest.OperatorEmail}, []string{m.Subject, m.Text, m.To})
+			assert.NotEmpty(t, m.Text)
+		}
+		if assert.Len(t, got, len(step.want), "%s: %s", step.name, got) {
+			for i, want := range step.want {
+				assert.True(t, strings.HasPrefix(got[i], want), "%s: %s\nis not %s", step.name, got[i], want)
+			}
+		}
+	}
+	events := s.SecurityEvents()
+	var told stack.SecurityEvent
+	for _, m := range s.Outbox() {
+		if strings.HasPrefix(string(m.Event.Type), "security_event.") {
+			require.NoError(t, json.Unmarshal(m.Event.Data, &told))
+		}
+	}
+	assert.Equal(t, events[len(events)-1].ID, told.ID)
+}
+
+// What a channel lets through: by event, by family, by severity.
+func TestChannelFilters(t *testing.T) {
+	t.Parallel()
+	const review, passport = "review.flagged", "passport.revoked" // warnings; agent.blocked and review.blocked are critical
+	for name, tt := range map[string]struct {
+		least  stack.Severity
+		events []stack.NotificationEvent
+		off    bool
+		want   []string
+	}{
+		"all warnings":            {least: "", want: []string{review, passport, "review.blocked", "agent.blocked"}},
+		"critical only":           {least: stack.SeverityCritical, want: []string{"review.blocked", "agent.blocked"}},
+		"one event":               {events: []stack.NotificationEvent{stack.EventPassportRevoked}, want: []string{passport}},
+		"a family":                {least: stack.SeverityInfo, events: []stack.NotificationEvent{"review"}, want: []string{review, "review.blocked"}},
+		"two":                     {events: []stack.NotificationEvent{"agent", stack.EventReviewBlocked}, want: []string{"review.blocked", "agent.blocked"}},
+		"a family, critical only": {least: stack.SeverityCritical, events: []stack.NotificationEvent{"review"}, want: []string{"review.blocked"}},
+		"others":                  {events: []stack.NotificationEvent{stack.EventSecurity, "dropoff"}, want: []string{}},
+		"inactive":                {off: true, want: []string{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, stack.Logged)
+			d, h := addHook(t, s.Server, "hooks.example")
+			ch := addChannel(t, s.client, d, tt.least, tt.events...)
+			if tt.off {
+				_, err := s.client.Notifications.Update(t.Context(), ch.ID, stack.ChannelUpdateParams{Active: ptr(false)})
+				require.NoError(t, err)
+			}
+			somethingHappens(t, s)
+			s.Advance(0)
+			assert.ElementsMatch(t, tt.want, h.types())
+		})
+	}
+}
+
+// somethingHappens makes a flagged review, a revocation, a blocked review and a blocked agent.
+func somethingHappens(t *testing.T, s *stage) {
+	t.Helper()
+	checkOut(t, s.client, registerLogged(t, s.client, "flagged"), flaggedReport)
+	_, err := s.client.Passports.Revoke(t.Context(), s.issue(t).JTI, "")
+	require.NoError(t, err)
+	blocky := registerLogged(t, s.client, "blocky")
+	_, err = s.client.Agents.Update(t.Context(), blocky.ID, stack.AgentUpdateParams{OnCritical: ptr(stack.EscalateBlock)})
+	require.NoError(t, err)
+	checkOut(t, s.client, blocky, blockedReport)
+}
+
+// Nothing goes to an address before it is verified, and nothing is caught up on afterwards.
+func TestUnverifiedGetsNothing(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	h := &hook{t: t}
+	s.Upstream("hooks.example", h)
+	_, err := s.client.Notifications.Create(t.Context(), stack.ChannelCreateParams{ChannelType: stack.ChannelWebhook, Destination: hookURL, MinSeverity: stack.SeverityInfo})
+	require.NoError(t, err)
+	ch, err := s.client.Notifications.Create(t.Context(), stack.ChannelCreateParams{ChannelType: stack.ChannelEmail, Destination: "ada@example.com"})
+	require.NoError(t, err)
+	somethingHappens(t, s)
+	assert.Empty(t, s.Deliveries())
+	assert.Empty(t, s.Forwarded("hooks.example"))
+	assert.Empty(t, s.Outbox())
+	_, err = s.client.Notifications.SendVerificationCode(t.Context(), ch.ID)
+	require.NoError(t, err)
+	_, err = s.client.Notifications.Verify(t.Context(), ch.ID, s.VerificationCode(ch.DestinationID))
+	require.NoError(t, err)
+	assert.Len(t, s.Outbox(), 1, "the code")
+}
+
+// Two channels that lead to one destination tell it once; two destinations are both told.
+func TestDestinationIsToldOnce(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	first, h := addHook(t, s.Server, "hooks.example")
+	second, other := addHook(t, s.Server, "other.example")
+	addChannel(t, s.client, first, stack.SeverityWarning)
+	addChannel(t, s.client, first, stack.SeverityInfo, "passport")
+	addChannel(t, s.client, second, stack.SeverityInfo)
+	_, err := s.client.Passports.Revoke(t.Context(), s.issue(t).JTI, "")
+	require.NoError(t, err)
+	deliveries := s.Deliveries()
+	require.Len(t, deliveries, 2)
+	assert.Equal(t, []string{"passport.revoked"}, h.types())
+	assert.Equal(t, []string{"passport.revoked"}, other.types())
+	assert.NotEqual(t, h.events[0].ID, other.events[0].ID)
+	for i, want := range []string{first.ID, second.ID} {
+		d := deliveries[i]
+		assert.Equal(t, []any{want, stacktest.DeliveryDelivered, 1, 204, ""},
+			[]any{d.DestinationID, d.Status, len(d.Attempts), d.Attempts[0].StatusCode, d.Error})
+	}
+	assert.Equal(t, h.events[0], deliveries[0].Event)
+}
+
+// A webhook that fails is tried again after 10 s, 40 s, 2 min 40 s, 10 min 40 s and 42 min 40 s: the same body under the same
+// id with a new signature. Then it is a dead letter.
+func TestDeliveryRetries(t *testing.T) {
+	t.Parallel()
+	delays := []time.Duration{0, 10 * time.Second, 40 * time.Second, 160 * time.Second, 640 * time.Second, 2560 * time.Second}
+	for name, tt := range map[string]struct {
+		failing int // answers that are failures
+		status  int
+	}{
+		"recovers at once":  {1, http.StatusInternalServerError},
+		"recovers late":     {5, http.StatusServiceUnavailable},
+		"a redirect":        {2, http.StatusFound},
+		"refuses":           {3, http.StatusBadRequest},
+		"never recovers":    {1000, http.StatusInternalServerError},
+		"never wants it":    {1000, http.StatusGone},
+		"always redirects":  {1000, http.StatusFound},
+		"no failure at all": {0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, stack.Logged)
+				d, h := addHook(t, s.Server, "hooks.example")
+				addChannel(t, s.client, d, stack.SeverityWarning)
+				h.answer = func(n int) int {
+					if n <= tt.failing {
+						return tt.status
+					}
+					return http.StatusOK
+				}
+				_, err := s.client.Passports.Revoke(t.Context(), s.issue(t).JTI, "")
+				require.NoError(t, err)
+				began := time.Now()
+				time.Sleep(2 * time.Hour) // nobody calls the server meanwhile
+				synctest.Wait()
+				attempts := min(tt.failing+1, len(delays))
+				require.Len(t, h.events, attempts)
+				due := began
+				signatures := map[string]bool{}
+				for i := range attempts {
+					due = due.Add(delays[i])
+					assert.Equal(t, due, h.at[i], "attempt %d", i+1)
+					assert.Equal(t, h.bodies[0], h.bodies[i])
+					assert.Equal(t, h.events[0].ID, h.got[i].Get(stack.HeaderWebhookDelivery))
+					signatures[h.got[i].Get(stack.HeaderWebhookSignature)] = true
+				}
+				assert.Len(t, signatures, attempts)
+				deliveries := s.Deliveries()
+				require.Len(t, deliveries, 1)
+				got := deliveries[0]
+				require.Len(t, got.Attempts, attempts)
+				assert.True(t, due.Equal(got.Attempts[attempts-1].At))
+				assert.True(t, got.NextAttempt.IsZero())
+				if tt.failing < len(delays) {
+					assert.Equal(t, stacktest.DeliveryDelivered, got.Status)
+					assert.Empty(t, s.DeadLetters())
+					return
+				}
+				assert.Equal(t, deliveries, s.DeadLetters())
+				assert.Contains(t, got.Error, fmt.Sprintf("6 attempts failed; the last one: it answered with status %d", tt.status))
+				rows := auditOf(t, s.client, "notification.dead_letter")
+				require.Len(t, rows, 1)
+				assert.Equal(t, []any{stack.OutcomeFailure, got.Event.ID}, []any{rows[0].Outcome, rows[0].TraceID})
+				s.RequireAuditIntact(t)
+			})
+		})
+	}
+}
+
+// A receiver that does not answer is given 10 s, and the next attempt counts from there. Others do not wait for it, nor does
+// who calls the API.
+func TestDeliveryTimesOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Logged)
+		d, _ := addHook(t, s.Server, "hooks.example")
+		addChannel(t, s.client, d, stack.SeverityWarning)
+		other, h := addHook(t, s.Server, "other.example")
+		addChannel(t, s.client, other, stack.SeverityWarning)
+		began := time.Now()
+		var mu sync.Mutex
+		var at []time.Duration
+		s.Upstream("hooks.example", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			at = append(at, time.Since(began))
+			mu.Unlock()
+			<-r.Context().Done()
+		}))
+		_, err := s.client.Passports.Revoke(t.Context(), s.issue(t).JTI, "")
+		require.NoError(t, err)
+		assert.Equal(t, began, time.Now(), "the call does not wait")
+		synctest.Wait()
+		assert.Len(t, h.events, 1, "nor does the other receiver")
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		mu.Lock()
+		assert.Equal(t, []time.Duration{0, 20 * time.Second}, at)
+		mu.Unlock()
+		assert.Contains(t, s.Deliveries()[0].Attempts[0].Error, "did not answer in time")
+	})
+}
+
+// When the clock is moved on, all attempts that fell due have been made when that is done, each as at its own time.
+func TestDeliveryWhenTheClockIsMoved(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged)
+	d, h := addHook(t, s.Server, "hooks.example")
+	addChannel(t, s.client, d, stack.SeverityWarning)
+	h.answer = func(int) int { return http.StatusInternalServerError }
+	_, err := s.client.Passports.Revoke(t.Context(), s.issue(t).JTI, "")
+	require.NoError(t, err)
+	s.Advance(0)
+	assert.Len(t, h.types(), 1)
+	s.Advance(11 * time.Second)
+	assert.Len(t, h.types(), 2)
+	deliveries := s.Deliveries()
+	require.Len(t, deliveries, 1)
+	assert.Equal(t, stacktest.DeliveryWaiting, deliveries[0].Status)
+	assert.WithinDuration(t, deliveries[0].Attempts[1].At.Add(40*time.Second), deliveries[0].NextAttempt, time.Second)
+	s.Advance(2 * time.Hour)
+	assert.Len(t, h.types(), 6, "their signatures are fresh: the receiver's clock did not move")
+	dead := s.DeadLetters()
+	require.Len(t, dead, 1)
+	began := dead[0].Attempts[0].At
+	assert.WithinDuration(t, began.Add(3410*time.Second), dead[0].Attempts[5].At, 10*time.Second)
+}
+
+// People are told of what falls due though nobody calls the server: a checkpoint that did not come revokes the passport.
+func TestNotificationOfWhatFallsDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		d, h := addHook(t, s.Server, "hooks.example")
+		s.issue(t)
+		began := time.Now()
+		addChannel(t, s.client, d, stack.SeverityWarning, stack.EventSecurity+".checkpoint_silence", stack.EventPassportRevoked)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		assert.Equal(t, []string{"security_event.checkpoint_silence", "passport.revoked"}, h.types())
+		assert.Equal(t, 5*time.Minute, h.at[0].Sub(began).Round(time.Minute))
+	})
+}
+
+// Closing the server gives up what is under way, and Reset forgets it.
+func TestDeliveryEndsWithTheServer(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*stacktest.Server){
+		"close": (*stacktest.Server).Close,
+		"reset": (*stacktest.Server).Reset,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, stack.Logged)
+				d, h := addHook(t, s.Server, "hooks.example")
+				addChannel(t, s.client, d, stack.SeverityWarning)
+				failing, _ := addHook(t, s.Server, "failing.example")
+				addChannel(t, s.client, failing, stack.SeverityWarning)
+				s.Fault(stacktest.Fault{Path: "upstream:failing.example", Status: 500, Times: 1000})
+				var hung atomic.Int32
+				s.Upstream("hooks.example", http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					hung.Add(1)
+					<-r.Context().Done()
+				}))
+				_, err := s.client.Passports.Revoke(t.Context(), s.issue(t).JTI, "")
+				require.NoError(t, err)
+				synctest.Wait()
+				require.EqualValues(t, 1, hung.Load())
+				began := time.Now()
+				end(s.Server)
+				assert.Equal(t, began, time.Now(), "it does not wait for the receiver")
+				synctest.Wait()
+				for _, d := range s.Deliveries() { // none after a reset
+					assert.Equal(t, stacktest.DeliveryWaiting, d.Status)
+					if d.URL == hookURL {
+						assert.Empty(t, d.Attempts, "that it was given up is not the receiver's doing")
+					}
+				}
+				time.Sleep(2 * time.Hour)
+				assert.EqualValues(t, 1, hung.Load())
+				assert.Empty(t, h.types())
+			})
+		})
+	}
+}
+
+// Every change of a channel or a destination is in the audit log when its answer is there; looking leaves no trace.
+func TestNotificationChangesAreAudited(t *testing.T) {
+	t.Parallel()
+	srv := stacktest.New(t)
+	c, ctx, none := srv.Client(), t.Context(), stack.DestinationParams{}
+	d, _ := addHook(t, srv, "hooks.example")
+	ch := addChannel(t, c, d, stack.SeverityInfo)
+	for _, step := range []struct {
+		action, id string
+		call       func() error
+	}{
+		{"channel.update", ch.ID, func() error { return failure(c.Notifications.Update(ctx, ch.ID, stack.ChannelUpdateParams{})) }},
+		{"destination.test", d.ID, func() error { return failure(c.Notifications.Test(ctx, ch.ID)) }},
+		{"destination.test", d.ID, func() error { return failure(c.DeliveryMethods.Test(ctx, d.ID, none)) }},
+		{"destination.rotate_secret", d.ID, func() error { return failure(c.DeliveryMethods.RotateSecret(ctx, d.ID, none)) }},
+		{"", "", func() error { return failure(c.Notifications.List(ctx)) }},
+		{"", "", func() error { return failure(c.DeliveryMethods.List(ctx)) }},
+		{"channel.delete", ch.ID, func() error { return failure(c.Notifications.Delete(ctx, ch.ID)) }},
+		{"destination.delete", d.ID, func() error { return failure(c.DeliveryMethods.Delete(ctx, d.ID, none)) }},
+	} {
+		before := len(srv.Audit())
+		require.NoError(t, step.call(), step.action)
+		added := srv.Audit()[before:]
+		if step.action == "" {
+			assert.Empty(t, added)
+		} else if assert.Len(t, added, 1, step.action) {
+			assert.Equal(t, []string{step.action, step.id}, []string{added[0].Action, added[0].TraceID})
+		}
+	}
+	var all []string
+	for _, row := range srv.Audit() {
+		all = append(all, row.Action)
+	}
+	assert.Equal(t, []string{"destination.add", "destination.send_code", "destination.verify", "channel.create"}, all[:4])
+	srv.RequireAuditIntact(t)
+}
