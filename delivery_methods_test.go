@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,74 +19,6 @@ import (
 )
 
 const hookURL = "https://hooks.example/in"
-
-// hook is a webhook that keeps what it takes, and fails the test on a signature that is not good.
-type hook struct {
-	t      *testing.T
-	answer func(n int) int // the status of the n-th answer, from 1; nil is 204
-
-	mu     sync.Mutex
-	secret stack.Secret
-	events []stack.WebhookEvent
-	bodies []string
-	at     []time.Time
-	got    []http.Header
-}
-
-func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var body bytes.Buffer
-	_, err := body.ReadFrom(r.Body)
-	assert.NoError(h.t, err)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	event, err := stack.VerifyWebhook(r.Header, body.Bytes(), h.secret, time.Second)
-	if !assert.NoError(h.t, err) {
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	h.events, h.bodies, h.at, h.got = append(h.events, *event), append(h.bodies, body.String()), append(h.at, time.Now()), append(h.got, r.Header.Clone())
-	status := http.StatusNoContent
-	if h.answer != nil {
-		status = h.answer(len(h.events))
-	}
-	if status == http.StatusFound {
-		w.Header().Set("Location", "https://hooks.example/elsewhere")
-	}
-	w.WriteHeader(status)
-}
-
-// types lists what came, but for verifications.
-func (h *hook) types() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := []string{}
-	for _, e := range h.events {
-		if e.Type != stack.EventVerification {
-			list = append(list, string(e.Type))
-		}
-	}
-	return list
-}
-
-// addHook adds a webhook destination with a receiver, and verifies it. The codes do not count as received.
-func addHook(t *testing.T, srv *stacktest.Server, host string) (*stack.Destination, *hook) {
-	t.Helper()
-	client := srv.Client()
-	d, err := client.DeliveryMethods.Add(t.Context(), stack.DestinationAddParams{ChannelType: stack.ChannelWebhook,
-		Destination: "https://" + host + "/in"})
-	require.NoError(t, err)
-	h := &hook{t: t, secret: d.WebhookSecret}
-	srv.Upstream(host, h)
-	_, err = client.DeliveryMethods.SendVerificationCode(t.Context(), d.ID, stack.DestinationParams{})
-	require.NoError(t, err)
-	verified, err := client.DeliveryMethods.Verify(t.Context(), d.ID, srv.VerificationCode(d.ID), stack.DestinationParams{})
-	require.NoError(t, err)
-	require.True(t, verified.Verified)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events, h.bodies, h.at, h.got = nil, nil, nil, nil
-	return d, h
-}
 
 func TestDestinationAdd(t *testing.T) {
 	t.Parallel()
