@@ -34,6 +34,9 @@ const (
 	EventReviewBlocked NotificationEvent = "review.blocked"
 	// EventGovernanceRequested, a warning: a call waits for a human's approval. Data: approval_id, action, target, expires_at.
 	EventGovernanceRequested NotificationEvent = "governance.approval_requested"
+	// EventIntentRequested, a warning: an intent waits for a human's decision. Data: approval_id, agent_id, passport_jti,
+	// mission_id, action, reason, expires_at; [IntentsService.Get] has the rest.
+	EventIntentRequested NotificationEvent = "intent.approval_requested"
 	// EventDropoffExpired, a warning: nobody collected it. Data: dropoff_id, from_agent_id, to_agent_id, status.
 	EventDropoffExpired NotificationEvent = "dropoff.expired"
 

@@ -207,6 +207,9 @@ func TestNotificationEvents(t *testing.T) {
 		{"governance", func() { approvalNeeded(t, failure(c.Agents.Unblock(ctx, blocky.ID, stack.AgentUnblockParams{}))) },
 			[]string{`governance.approval_requested warning {"action":"agent.unblock","approval_id":"gov_`}},
 		{"governance again", func() { approvalNeeded(t, failure(c.Agents.Unblock(ctx, blocky.ID, stack.AgentUnblockParams{}))) }, nil},
+		{"intent", func() {
+			require.NoError(t, failure(c.Intents.Submit(ctx, stack.IntentSubmitParams{Intent: stack.IntentOf(post("#x")), PassportToken: s.issue(t).Token})))
+		}, []string{`intent.approval_requested warning {"action":"POST","agent_id":"` + s.agent.ID + `","approval_id":"apr_`}},
 		{"security event", func() {
 			require.Error(t, failure(c.Proxy.Post(ctx, withPassport(post("#x"), root))))
 		}, []string{`security_event.revoked_passport_use critical {"id":"sev_`}},

@@ -264,7 +264,7 @@ func TestEventCatalogue(t *testing.T) {
 		names[i] = string(n)
 	}
 	assert.Equal(t, strings.Fields(`agent agent.blocked dropoff dropoff.expired governance governance.approval_requested
-		mission mission.revoked passport passport.revoked review review.blocked review.flagged security_event
+		intent intent.approval_requested mission mission.revoked passport passport.revoked review review.blocked review.flagged security_event
 		security_event.auth_failure_burst security_event.checkpoint_silence security_event.constraint_violation
 		security_event.credential_burst security_event.credential_outside_scope security_event.data_flow_violation
 		security_event.delegation_violation security_event.expired_passport_use security_event.mission_cap_exceeded

@@ -272,6 +272,9 @@ func (s *Server) submitIntent(ctx context.Context, c *caller, in submitIntentIn)
 	row.Outcome = stack.OutcomePending
 	op.record(now, row)
 	op.noteApproval(now, a, "intent.submit")
+	op.tell(now, stack.EventIntentRequested, "An intent of an agent waits for a decision.", map[string]any{
+		"approval_id": a.ID, "agent_id": a.AgentID, "passport_jti": a.PassportJTI, "mission_id": a.MissionID,
+		"action": a.Intent.Action, "reason": a.Intent.Reason, "expires_at": a.ExpiresAt})
 	return &stack.SubmittedIntent{ApprovalID: a.ID, IntentClaimID: a.IntentClaimID, SimulatedClaimID: a.SimulatedClaimID,
 		Status: a.Status, ExpiresAt: a.ExpiresAt, Simulation: a.Simulation}, nil
 }

@@ -21,6 +21,7 @@ var eventSeverities = map[stack.NotificationEvent]stack.Severity{
 	stack.EventReviewFlagged:       stack.SeverityWarning,
 	stack.EventReviewBlocked:       stack.SeverityCritical,
 	stack.EventGovernanceRequested: stack.SeverityWarning,
+	stack.EventIntentRequested:     stack.SeverityWarning,
 	stack.EventDropoffExpired:      stack.SeverityWarning,
 }
 
