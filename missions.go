@@ -54,13 +54,20 @@ type MissionOpenParams struct {
 	CoverageCapCents     int                    `json:"coverage_cap_cents,omitempty"`
 	CapBehavior          map[string]CapBehavior `json:"cap_behavior,omitempty"` // by the cap's name on the wire
 
-	ParentPassportServices []string         `json:"parent_passport_services,omitempty"`
-	FleetPolicyID          string           `json:"fleet_policy_id,omitempty"` // the mock refuses the next four without it
-	IdempotencyKey         string           `json:"idempotency_key,omitempty"`
-	RequestedAccess        []map[string]any `json:"requested_access,omitempty"`
-	RequestedOperations    []map[string]any `json:"requested_operations,omitempty"`
-	Limits                 map[string]any   `json:"limits,omitempty"`
-	AuthorityBindingIDs    []string         `json:"authority_binding_ids,omitempty"`
+	ParentPassportServices []string `json:"parent_passport_services,omitempty"`
+	AuthorityBindingIDs    []string `json:"authority_binding_ids,omitempty"`
+
+	// FleetPolicyID makes it a Mission of a fleet, whose member AgentID then must name: it reaches what the fleet's policy
+	// gives, in the revision of this moment, and no grants are needed. The mock refuses the next four without it.
+	FleetPolicyID string `json:"fleet_policy_id,omitempty"`
+	// IdempotencyKey makes a repetition give the same Mission, for 24 hours. [MissionsService.Start] needs one.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// RequestedAccess narrows the policy's access; nil is all of it, an empty list none.
+	RequestedAccess []PassportScope `json:"requested_access,omitzero"`
+	// RequestedOperations picks and narrows operations of the policy; nil is all of them, an empty list none.
+	RequestedOperations []RequestedOperation `json:"requested_operations,omitzero"`
+	// Limits lowers limits of the policy.
+	Limits *FleetLimits `json:"limits,omitempty"`
 }
 
 // MarshalJSON writes durations in seconds.
@@ -108,12 +115,18 @@ type OpenedMission struct {
 // Open opens a Mission without issuing a passport. It fails with a [*ParamError] or [ErrInvalidRequest], and with
 // [ErrNotFound] for an agent, fleet policy or authority binding that there is not.
 //
+// A Mission of a fleet also fails with [ErrFleetRevoked], with [ErrFleetMembershipRequired], with [ErrScopeEscalation] for access
+// and operations that the policy does not give, with [ErrFleetLimitExceeded] for limits and lifetimes beyond the policy's and
+// when the fleet has all the live Missions that it may have, and with [ErrIdempotencyKeyReused].
+//
 // POST /v1/missions
 func (s *MissionsService) Open(ctx context.Context, params MissionOpenParams) (*OpenedMission, error) {
 	if err := params.check(); err != nil {
 		return nil, err
 	}
-	return send[OpenedMission](ctx, s.client, post("/v1/missions").with(params))
+	cl := post("/v1/missions").with(params)
+	cl.keyed = params.IdempotencyKey != ""
+	return send[OpenedMission](ctx, s.client, cl)
 }
 
 // MissionPassportParams are the fields of a passport that is issued together with its Mission.
@@ -152,11 +165,12 @@ func (p *MissionPassportParams) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// MissionStartParams opens a Mission and issues its first passport in one call.
+// MissionStartParams opens a Mission and issues its first passport in one call. With a FleetPolicyID in Mission it is a Mission
+// of that fleet, and the wire has the Mission's fields beside agent_id and passport. (contract: endpoints 2.17)
 type MissionStartParams struct {
-	AgentID  string                 `json:"agent_id"`
+	AgentID  string                 `json:"agent_id"` // in a fleet: a member
 	Mission  MissionOpenParams      `json:"mission"`
-	Passport *MissionPassportParams `json:"passport,omitempty"`
+	Passport *MissionPassportParams `json:"passport,omitempty"` // in a fleet, its intent defaults to the Mission's
 }
 
 // StartedMission is a Mission with its first passport.
@@ -173,6 +187,8 @@ func (m StartedMission) LogValue() slog.Value {
 // Start opens a Mission for an agent and issues its passport. When the passport cannot be issued, the server revokes the
 // Mission before it answers, so nothing stays behind. It fails as [MissionsService.Open] and [PassportsService.Issue] do.
 //
+// In a fleet the Mission needs an IdempotencyKey, and a repetition gives the same Mission and passport.
+//
 // POST /v1/missions/start
 func (s *MissionsService) Start(ctx context.Context, params MissionStartParams) (*StartedMission, error) {
 	if err := required("agent_id", params.AgentID); err != nil {
@@ -186,7 +202,14 @@ func (s *MissionsService) Start(ctx context.Context, params MissionStartParams) 
 			return nil, err
 		}
 	}
-	return send[StartedMission](ctx, s.client, post("/v1/missions/start").with(params).boundToMission())
+	cl := post("/v1/missions/start").with(params).boundToMission()
+	if params.Mission.FleetPolicyID != "" {
+		if err := required("idempotency_key", params.Mission.IdempotencyKey); err != nil {
+			return nil, err
+		}
+		cl.keyed = true
+	}
+	return send[StartedMission](ctx, s.client, cl)
 }
 
 // RenewedMission is a Mission with a fresh passport.
@@ -202,7 +225,7 @@ func (m RenewedMission) LogValue() slog.Value {
 }
 
 // Renew issues a fresh passport for a live Mission: same permission, same recorded usage, same deadline and limits. It
-// fails with a [*MissionEndedError] once the Mission is over.
+// fails with a [*MissionEndedError] once the Mission is over, and with [ErrForbidden] when it has had no passport yet.
 //
 // POST /v1/missions/{mission_id}/renew
 func (s *MissionsService) Renew(ctx context.Context, missionID string) (*RenewedMission, error) {
@@ -275,6 +298,8 @@ type MissionRecord struct {
 	Caps      MissionCaps    `json:"caps"`
 	Usage     MissionUsage   `json:"usage"`
 	Passports []string       `json:"passports"` // the jtis, oldest first
+
+	Fleet *FleetMission `json:"fleet,omitempty"` // of a Mission of a fleet
 }
 
 // MissionCaps are the limits a Mission was opened with; zero is no limit.

@@ -46,6 +46,7 @@ type Client struct {
 	Intents        *IntentsService
 	LLM            *LLMService
 	PIIConfig      *PIIConfigService
+	Fleets         *FleetsService
 
 	Notifications   *NotificationsService
 	DeliveryMethods *DeliveryMethodsService
@@ -211,6 +212,7 @@ func New(opts ...Option) (*Client, error) {
 	c.PIIConfig = &PIIConfigService{c}
 	c.Notifications = &NotificationsService{c}
 	c.DeliveryMethods = &DeliveryMethodsService{c}
+	c.Fleets = &FleetsService{c}
 	return c, nil
 }
 

@@ -33,10 +33,8 @@ var agentName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*[a-z0-9]$`)
 
 // checkAgent holds the rules for an agent's fields, for registration and change alike.
 func checkAgent(a *stack.Agent) error {
-	if !agentName.MatchString(a.Name) || len(a.Name) > 64 {
-		return invalid("body.name", a.Name, "2 to 64 lower-case letters, digits and inner hyphens")
-	}
 	return firstError(
+		checkAgentName(a.Name),
 		atMost("body.description", a.Description, 256),
 		atMost("body.icon_url", a.IconURL, 100_000),
 		anIcon("body.icon_url", a.IconURL),
@@ -49,6 +47,13 @@ func checkAgent(a *stack.Agent) error {
 		oneOf("body.skill_access_mode", a.SkillAccessMode, stack.SkillsAll, stack.SkillsListed, stack.SkillsNone),
 		listAtMost("body.allowed_skills", a.AllowedSkills, 100, 64),
 	)
+}
+
+func checkAgentName(name string) *apiError {
+	if !agentName.MatchString(name) || len(name) > 64 {
+		return invalid("body.name", name, "2 to 64 lower-case letters, digits and inner hyphens")
+	}
+	return nil
 }
 
 // anIcon refuses what is no place to find a picture at; the empty value is none.
@@ -68,9 +73,17 @@ type registerAgentIn struct {
 }
 
 func (s *Server) registerAgent(_ context.Context, c *caller, in registerAgentIn) (*stack.Agent, error) {
-	p, now := in.Body, s.clock.now()
+	a, err := c.op.register(s.clock.now(), in.Body)
+	if err != nil {
+		return nil, err
+	}
+	return &a.Agent, nil
+}
+
+// register puts a new agent on record.
+func (op *operator) register(now time.Time, p stack.AgentRegisterParams) (*agent, error) {
 	a := &agent{Agent: stack.Agent{
-		ID: newID("agt_"), OperatorID: c.op.id, Name: p.Name, Description: p.Description, Status: stack.AgentActive, IconURL: p.IconURL,
+		ID: newID("agt_"), OperatorID: op.id, Name: p.Name, Description: p.Description, Status: stack.AgentActive, IconURL: p.IconURL,
 		AccountabilityMode: stack.Enforced, CredentialAccess: stack.CredentialProxyOnly, KeyMode: stack.KeyStackManaged,
 		OnWarning: stack.EscalateNotify, OnCritical: stack.EscalateNotify, LLMInjectSystemPrompt: true, LLMRedactPII: true,
 		CreatedAt: now, UpdatedAt: now,
@@ -91,12 +104,12 @@ func (s *Server) registerAgent(_ context.Context, c *caller, in registerAgentIn)
 	if err := checkAgent(&a.Agent); err != nil {
 		return nil, err
 	}
-	if err := c.op.capacity("agents", c.op.agents.len()); err != nil {
+	if err := op.capacity("agents", op.agents.len()); err != nil {
 		return nil, err
 	}
-	c.op.agents.put(a.ID, a)
-	c.op.record(now, stack.AuditEntry{AgentID: a.ID, Action: "agent.register"})
-	return &a.Agent, nil
+	op.agents.put(a.ID, a)
+	op.record(now, stack.AuditEntry{AgentID: a.ID, Action: "agent.register"})
+	return a, nil
 }
 
 // override sets a field when a value was given.
@@ -182,6 +195,9 @@ func (s *Server) deleteAgent(_ context.Context, c *caller, in agentIn) (*stack.D
 		return nil, err
 	}
 	now := s.clock.now()
+	if m, ok := c.op.fleetMembers[a.ID]; ok {
+		c.op.dismiss(now, m)
+	}
 	c.op.revokeAgent(now, a.ID, "Agent deleted")
 	c.op.dropGrants(a.ID)
 	c.op.agents.delete(a.ID)

@@ -93,6 +93,18 @@ func once[T any](op *operator, now time.Time, scope, key string, digest [sha256.
 	return answer, nil
 }
 
+// onceByBody is once for a call whose key is in its body, at idempotency_key; what tells it from another.
+func onceByBody[T any](s *Server, op *operator, scope, key string, what any, run func() (*T, error)) (*T, error) {
+	if err := firstError(idempotencyKey("body.idempotency_key", key)); err != nil {
+		return nil, err
+	}
+	digest, err := digestOf(what)
+	if err != nil {
+		return nil, err
+	}
+	return once(op, s.clock.now(), scope, key, digest, run)
+}
+
 // tooManyKeys refuses rather than forget a key that is still promised to work.
 func (op *operator) tooManyKeys(now time.Time) error {
 	first := now.Add(keyedLife)

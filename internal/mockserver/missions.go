@@ -26,6 +26,7 @@ type mission struct {
 	passports   []*passport
 	flow        *detect.Flow
 	events      []stack.MissionEvent
+	fleet       *fleetPermit // nil outside fleets
 }
 
 func missionRoutes() []route {
@@ -77,7 +78,14 @@ type openMissionIn struct {
 }
 
 func (s *Server) openMission(_ context.Context, c *caller, in openMissionIn) (*stack.OpenedMission, error) {
-	m, err := s.open(c.op, "body.", in.Body)
+	open := func() (*mission, error) { return s.open(c.op, "body.", in.Body) }
+	var m *mission
+	var err error
+	if in.Body.FleetPolicyID != "" && in.Body.IdempotencyKey != "" {
+		m, err = onceByBody(s, c.op, "POST /v1/missions", in.Body.IdempotencyKey, in.Body, open)
+	} else {
+		m, err = open()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +107,14 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 			return nil, err
 		}
 	}
-	m := &mission{operator: op, maxDuration: p.MaxDuration, flow: detect.NewFlow(), MissionRecord: stack.MissionRecord{
+	var permit *fleetPermit
+	if p.FleetPolicyID != "" {
+		var err error
+		if permit, err = op.permit(now, at, &p); err != nil {
+			return nil, err
+		}
+	}
+	m := &mission{fleet: permit, operator: op, maxDuration: p.MaxDuration, flow: detect.NewFlow(), MissionRecord: stack.MissionRecord{
 		MissionID: newID("ms_"), ClaimID: newID("pc_"), OperatorID: op.id, AgentID: p.AgentID, Status: stack.MissionLive,
 		IntentSummary: p.IntentSummary, IntentServices: p.IntentServices, OpenedAt: now, ExpiresAt: now.Add(or(p.ExpiresIn, defaultMissionLifetime)),
 		Caps: stack.MissionCaps{MaxActions: p.MaxActions, MaxActionsPerService: p.MaxActionsPerService, MaxDropoffBytes: p.MaxDropoffBytes,
@@ -113,6 +128,9 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 		m.IntentServices = []string{}
 	}
 	op.missions.put(m.MissionID, m)
+	if permit != nil {
+		permit.of.live[m.MissionID] = m
+	}
 	op.due.add(m.ExpiresAt, func(at time.Time) { op.missionDue(m, at) })
 	op.record(now, stack.AuditEntry{AgentID: m.AgentID, Action: "mission.open"})
 	m.note(now, "mission.open", nil, map[string]any{"intent_summary": m.IntentSummary, "expires_at": m.ExpiresAt})
@@ -155,7 +173,7 @@ func checkOpen(at string, p stack.MissionOpenParams) error {
 		return notFound("authority binding", id)
 	}
 	if p.FleetPolicyID != "" {
-		return notFound("fleet policy", p.FleetPolicyID)
+		return nil
 	}
 	return firstError(
 		fleetOnly(at+"idempotency_key", p.IdempotencyKey != ""),
@@ -174,20 +192,31 @@ func fleetOnly(field string, given bool) *apiError {
 }
 
 type startMissionIn struct {
-	Body stack.MissionStartParams `body:""`
+	Body startBody `body:""`
 }
 
 func (s *Server) startMission(_ context.Context, c *caller, in startMissionIn) (*stack.StartedMission, error) {
-	p := in.Body
+	p, at, err := in.Body.read()
+	if err != nil {
+		return nil, err
+	}
+	start := func() (*stack.StartedMission, error) { return s.start(c, at, p) }
+	if p.Mission.FleetPolicyID == "" {
+		return start()
+	}
+	return onceByBody(s, c.op, "POST /v1/missions/start", p.Mission.IdempotencyKey, p, start)
+}
+
+func (s *Server) start(c *caller, at string, p stack.MissionStartParams) (*stack.StartedMission, error) {
 	a, err := c.op.agentByID(p.AgentID)
 	if err != nil {
 		return nil, err
 	}
 	if p.Mission.AgentID != "" && p.Mission.AgentID != a.ID {
-		return nil, invalid("body.mission.agent_id", p.Mission.AgentID, "the same as agent_id, or left out")
+		return nil, invalid(at+"agent_id", p.Mission.AgentID, "the same as agent_id, or left out")
 	}
 	p.Mission.AgentID = a.ID
-	m, err := s.open(c.op, "body.mission.", p.Mission)
+	m, err := s.open(c.op, at, p.Mission)
 	if err != nil {
 		return nil, err
 	}
@@ -304,6 +333,9 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 		terminal = "completed_successful"
 	}
 	m.Status, m.EndedAt, m.EndReason, m.EndNotes = state, now, reason, notes
+	if m.fleet != nil {
+		delete(m.fleet.of.live, m.MissionID)
+	}
 	m.end = &stack.MissionEnd{MissionID: m.MissionID, ClaimID: newID("pc_"), TerminalState: terminal, CompletedAt: now, Transitioned: true, Reason: reason}
 	op.record(now, stack.AuditEntry{AgentID: m.AgentID, Action: action, ErrorMessage: reason})
 	m.note(now, action, nil, map[string]any{"reason": reason})
@@ -333,6 +365,9 @@ func (m *mission) view() stack.MissionRecord {
 		r.Passports[i] = p.jti()
 	}
 	r.Usage.ActionsPerService = cloneMap(r.Usage.ActionsPerService)
+	if m.fleet != nil {
+		r.Fleet = m.fleet.view(r.Usage)
+	}
 	return r
 }
 

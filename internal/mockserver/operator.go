@@ -47,6 +47,9 @@ type operator struct {
 	channels      table[channel]
 	destinations  table[destination]
 	mailroom      mailroom
+	fleets        table[fleet]
+	fleetMembers  map[string]*fleetMember // of all fleets, by agent id
+	challenges    table[enrollChallenge]
 	due           deadlines
 	alarm         *time.Timer // of the next deadline
 	chain         audit.Chain
@@ -58,7 +61,7 @@ type operator struct {
 
 func newOperator(s *Server, id string) *operator {
 	op := &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise},
-		operations: map[string]*operation{}, keyed: map[string]*keyedCall{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
+		operations: map[string]*operation{}, fleetMembers: map[string]*fleetMember{}, keyed: map[string]*keyedCall{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
 		detectors: map[detect.Signal]*stack.DetectorConfig{}, scanner: s.scanner}
 	op.ctx, op.cancel = context.WithCancel(s.ctx)
 	op.mailroom.idle.L = &op.mu

@@ -236,7 +236,11 @@ func (s *Server) refreshPassport(_ context.Context, c *caller, in refreshPasspor
 			return nil, err
 		}
 	}
-	op.extend(p, now.Add(or(in.Body.TTL, p.ttl)))
+	ttl, err := p.mission.passportTTL(or(in.Body.TTL, p.ttl))
+	if err != nil {
+		return nil, err
+	}
+	op.extend(p, now.Add(ttl))
 	signed, err := s.sign(p, now)
 	if err != nil {
 		return nil, err

@@ -44,6 +44,12 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	if err := a.mayHavePassport(); err != nil {
 		return nil, err
 	}
+	if m.fleet != nil {
+		if err := m.fleet.mayServe(a.ID); err != nil {
+			return nil, err
+		}
+		params.Intent = or(params.Intent, m.intent())
+	}
 	mode := or(params.AccountabilityMode, a.AccountabilityMode)
 	if err := checkIssue(a, mode, params); err != nil {
 		return nil, err
@@ -51,7 +57,11 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	if params.Scopes == nil {
 		params.Scopes = params.Services
 	}
-	services, err := op.reach(a, params.Scopes)
+	ttl, err := m.passportTTL(params.TTL)
+	if err != nil {
+		return nil, err
+	}
+	services, err := op.reach(a, m, params.Scopes)
 	if err != nil {
 		return nil, err
 	}
@@ -59,8 +69,8 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	if err != nil {
 		return nil, err
 	}
-	p := &passport{intent: params.Intent, mission: m, ttl: or(params.TTL, defaultPassportTTL)}
-	p.claims.STK = stack.PassportSTK{Services: services, SessionID: newID("ses_"), CheckpointInterval: params.CheckpointInterval,
+	p := &passport{intent: params.Intent, mission: m, ttl: ttl}
+	p.claims.STK = stack.PassportSTK{Services: services, SessionID: m.newSession(), CheckpointInterval: params.CheckpointInterval,
 		Accountability: mode, IdentityClaims: claims}
 	return s.admit(op, a, p, now.Add(p.ttl), "passport.issue")
 }
@@ -160,8 +170,19 @@ func checkIssue(a *agent, mode stack.Accountability, p stack.PassportIssueParams
 	return nil
 }
 
-// reach works out which services a passport reaches: everything that is granted, or the part of it that scopes name.
-func (op *operator) reach(a *agent, scopes []stack.PassportScope) ([]stack.PassportService, error) {
+// reach works out which services a passport reaches: everything that is granted, to the agent or by its Mission's fleet, or
+// the part of it that scopes name.
+func (op *operator) reach(a *agent, m *mission, scopes []stack.PassportScope) ([]stack.PassportService, error) {
+	if m.fleet != nil {
+		standing := slices.DeleteFunc(slices.Clone(m.fleet.Access), func(service stack.PassportService) bool {
+			_, connected := op.connections.get(service.ConnectionID)
+			return !connected
+		})
+		if scopes == nil {
+			return standing, nil
+		}
+		return narrow("body.scopes", "the access of the fleet's Mission", standing, scopes)
+	}
 	grants := op.grantsOf(a.ID)
 	standing := make([]stack.PassportService, 0, len(grants))
 	for _, g := range grants {
@@ -171,7 +192,7 @@ func (op *operator) reach(a *agent, scopes []stack.PassportScope) ([]stack.Passp
 	if scopes == nil {
 		return standing, nil
 	}
-	return narrow("the agent's grant", standing, scopes)
+	return narrow("body.scopes", "the agent's grant", standing, scopes)
 }
 
 // expandWildcard resolves a grant's data-flow wildcard to the names of the agent's other services, before it is signed.
@@ -188,11 +209,12 @@ func expandWildcard(g *grant, grants []*grant) []string {
 	return names
 }
 
-// narrow applies scopes to what is standing: each must name a connection of it and may only take away.
-func narrow(standingName string, standing []stack.PassportService, scopes []stack.PassportScope) ([]stack.PassportService, error) {
+// narrow applies scopes to what is standing: each must name a connection of it and may only take away. Errors call the scopes
+// by their field.
+func narrow(field, standingName string, standing []stack.PassportService, scopes []stack.PassportScope) ([]stack.PassportService, error) {
 	services := []stack.PassportService{}
 	for i, scope := range scopes {
-		at := fmt.Sprintf("body.scopes[%d]", i)
+		at := fmt.Sprintf("%s[%d]", field, i)
 		escalation := func(field string, sent any, allowed any) error {
 			return refuse(http.StatusBadRequest, "SCOPE_ESCALATION", fmt.Sprintf("%s.%s goes beyond %s", at, field, standingName),
 				map[string]any{"check": "scope", "field": at + "." + field, "sent": sent, "allowed": allowed})
@@ -292,7 +314,16 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 			fmt.Sprintf("a passport in %s mode cannot be delegated to an agent in %s mode", parent.mode(), child.AccountabilityMode),
 			child.AccountabilityMode, "an agent that is at least "+string(parent.mode()))
 	}
-	services, err := narrow("the parent passport", parent.claims.STK.Services, params.Scopes)
+	ttl, err := parent.mission.passportTTL(params.TTL)
+	if err != nil {
+		return nil, err
+	}
+	if f := parent.mission.fleet; f != nil {
+		if err = f.mayServe(child.ID); err != nil {
+			return nil, err
+		}
+	}
+	services, err := narrow("body.scopes", "the parent passport", parent.claims.STK.Services, params.Scopes)
 	if err != nil {
 		if refusal, ok := err.(*apiError); ok && refusal.code == "SCOPE_ESCALATION" { //nolint:errorlint // made just above
 			err := violation(refusal.code, refusal.message, refusal.details["sent"], refusal.details["allowed"]).(*apiError) //nolint:errorlint // made just above
@@ -307,7 +338,7 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 		return nil, violation("SCOPE_ESCALATION", "none of the scopes is of a service that the parent's intent declares",
 			services[0].ServiceName, parent.intent.Services)
 	}
-	p := &passport{mission: parent.mission, parent: parent, ttl: or(params.TTL, defaultPassportTTL), intent: intent}
+	p := &passport{mission: parent.mission, parent: parent, ttl: ttl, intent: intent}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: parent.claims.STK.SessionID, DelegationDepth: depth,
 		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval, Accountability: child.AccountabilityMode,
 		IdentityClaims: parent.claims.STK.IdentityClaims}

@@ -68,8 +68,11 @@ type proxyCall struct {
 	connection *connection
 	approval   *intentApproval // that the call uses
 	credential forward.Credential
-	operation  *operation           // nil for a call without an operation id
-	replay     *stack.ProxyResponse // set when the operation has its answer already
+
+	fleetOperation string // the operation of the fleet that the call fits, if its Mission is of one
+
+	operation *operation           // nil for a call without an operation id
+	replay    *stack.ProxyResponse // set when the operation has its answer already
 }
 
 // proxyCheck is a step of the pipeline. It runs with the operator locked and changes nothing but the call.
@@ -85,6 +88,7 @@ var proxyChecks = []proxyCheck{
 	{"service_scope", (*Server).checkServiceScope},
 	{"identity_requirements", (*Server).checkIdentity},
 	{"constraints", (*Server).checkConstraints},
+	{"fleet_operations", (*Server).checkFleetOperation},
 	{"mission_caps", (*Server).checkMissionCaps},
 	{"data_flow", (*Server).checkDataFlow},
 	{"injection", (*Server).checkInjection},
@@ -242,6 +246,9 @@ func (call *proxyCall) use(n int) {
 	usage := &call.passport.mission.Usage
 	usage.Actions += n
 	usage.ActionsPerService[call.in.Service] += n
+	if call.fleetOperation != "" {
+		call.passport.mission.fleet.Usage.CallsPerOperation[call.fleetOperation] += n
+	}
 }
 
 // refused records a call that a check has stopped.

@@ -69,8 +69,7 @@ func (s *Server) checkConstraints(call *proxyCall) error {
 	if call.targetErr != nil {
 		return call.invalidURL()
 	}
-	v := constraint.Check(call.service.Constraints, constraint.Request{Method: call.in.Method,
-		URL: forward.WithQuery(call.target, call.in.Query), Headers: call.in.Headers, Body: call.content})
+	v := constraint.Check(call.service.Constraints, call.judged())
 	if v == nil {
 		return nil
 	}
@@ -81,6 +80,12 @@ func (s *Server) checkConstraints(call *proxyCall) error {
 		Metadata: map[string]any{"service": call.in.Service, "path": broken.Path, "op": broken.Op}})
 	return forbidden("a constraint does not hold: "+v.Error(), map[string]any{"check": "constraint", "path": broken.Path,
 		"op": broken.Op, "sent": clipped(v.Got), "allowed": broken.Value, "missing": v.Missing})
+}
+
+// judged is the call as constraints look at it.
+func (call *proxyCall) judged() constraint.Request {
+	return constraint.Request{Method: call.in.Method, URL: forward.WithQuery(call.target, call.in.Query),
+		Headers: call.in.Headers, Body: call.content}
 }
 
 // checkMissionCaps refuses the call that would cross a cap, or lets it through with a warning where the Mission says so. The

@@ -152,13 +152,14 @@ type revokeBySessionIn struct {
 // revokeBySession refuses a session of which there is no passport: a kill switch that hits nothing must not look as if it had.
 func (s *Server) revokeBySession(_ context.Context, c *caller, in revokeBySessionIn) (*stack.Revocation, error) {
 	ofSession := func(p *passport) bool { return p.claims.STK.SessionID == in.SessionID }
-	if _, count := page(c.op.passports.all(), 1, 1, ofSession); count == 0 {
+	if _, count := page(c.op.passports.all(), 1, 1, ofSession); count == 0 && !c.op.hasFleetSession(in.SessionID) {
 		return nil, notFound("session", in.SessionID)
 	}
 	r, err := s.revokeMany(c, "bulk_session", in.Body.Reason, ofSession)
 	if err != nil {
 		return nil, err
 	}
+	c.op.endFleetSession(in.SessionID)
 	r.SessionID = in.SessionID
 	return r, nil
 }

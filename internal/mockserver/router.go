@@ -105,6 +105,7 @@ func routes() []route {
 		piiConfigRoutes(),
 		notificationRoutes(),
 		deliveryMethodRoutes(),
+		fleetRoutes(),
 	)
 }
 

@@ -50,11 +50,11 @@ const (
 
 // checkScopes holds the rules for a list of scopes. The names are not held against the catalogue, which cannot know all of
 // them.
-func checkScopes(scopes []string) *apiError {
+func checkScopes(field string, scopes []string) *apiError {
 	if len(scopes) == 0 {
-		return invalid("body.scopes", "empty", "at least one scope")
+		return invalid(field, "empty", "at least one scope")
 	}
-	return cmp.Or(listAtMost("body.scopes", scopes, maxScopes, maxScope), distinct("body.scopes", scopes))
+	return cmp.Or(listAtMost(field, scopes, maxScopes, maxScope), distinct(field, scopes))
 }
 
 // distinct refuses a list that names something twice.
@@ -78,7 +78,7 @@ func (s *Server) connectService(_ context.Context, c *caller, in connectServiceI
 	if !ok {
 		return nil, notFound("service", p.ServiceID)
 	}
-	if err := firstError(checkScopes(p.Scopes)); err != nil {
+	if err := firstError(checkScopes("body.scopes", p.Scopes)); err != nil {
 		return nil, err
 	}
 	if p.OAuthToken.IsZero() {
@@ -136,7 +136,7 @@ func (s *Server) connectCustom(_ context.Context, c *caller, in connectCustomIn)
 	if len(p.Scopes) == 0 {
 		p.Scopes = []string{anyScope}
 	}
-	if err := firstError(checkScopes(p.Scopes), atMost("body.description", p.Description, 256),
+	if err := firstError(checkScopes("body.scopes", p.Scopes), atMost("body.description", p.Description, 256),
 		listAtMost("body.allowed_hosts", p.AllowedHosts, maxHosts, maxHost),
 		distinct("body.allowed_hosts", p.AllowedHosts)); err != nil {
 		return nil, err
@@ -267,7 +267,7 @@ func (s *Server) grantAccess(_ context.Context, c *caller, in grantIn) (*stack.G
 	if err != nil {
 		return nil, err
 	}
-	if err := firstError(checkScopes(p.Scopes),
+	if err := firstError(checkScopes("body.scopes", p.Scopes),
 		listAtMost("body.allow_data_from", p.AllowDataFrom, maxServices, maxServiceName),
 		distinct("body.allow_data_from", p.AllowDataFrom)); err != nil {
 		return nil, err

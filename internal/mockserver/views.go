@@ -101,6 +101,7 @@ func (s *Server) Counts() (counts map[string]int) {
 			"intent_claims": op.intentClaims.len(), "dropoffs": op.dropoffs.len(), "identity_claims": op.claims.len(),
 			"notification_channels": op.channels.len(), "notification_destinations": op.destinations.len(),
 			"service_requirements": op.requirements.len(), "detector_configs": len(op.detectors),
+			"fleets": op.fleets.len(), "fleet_members": len(op.fleetMembers),
 			"operations": len(op.operations), "audit_entries": op.chain.Len()}
 	})
 	return counts
