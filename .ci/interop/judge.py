@@ -20,6 +20,7 @@ from getstack.credentials import CredentialService
 from getstack.delivery_methods import DeliveryMethodService
 from getstack.detector_config import DetectorConfigService
 from getstack.dropoffs import DropoffService
+from getstack.fleets import FleetsService
 from getstack.identity import IdentityService
 from getstack.intents import IntentsService
 from getstack.llm import (
@@ -65,6 +66,7 @@ JUDGED = (
     DetectorConfigService,
     IntentsService,
     SkillService,
+    FleetsService,
     TeamService,
     NotificationService,
     DeliveryMethodService,
@@ -101,6 +103,9 @@ CHANNEL = "id operator_id channel_type destination destination_id events min_sev
 DESTINATION = "id operator_id channel_type destination verified webhook_secret created_at"
 CODE_SENT = "destination_id channel_type sent expires_at"
 TEST_DELIVERY = "destination_id delivery_id delivered"
+FLEET = "id operator_id status revision definition member_count live_missions created_at updated_at"
+FLEET_MEMBER = "agent_id fleet_policy_id name kind status public_key enrolled_at"
+FLEET_REVOCATION = "fleet_policy_id status revoked_at revoked_members revoked_missions revoked_passports"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 LLM_USAGE = (
     "id provider model passport_jti mission_id agent_id input_tokens output_tokens cache_read_tokens cache_write_tokens "
@@ -224,6 +229,16 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/skill-requests/{}", SKILL_REQUEST, {}),
     ("GET", "/v1/skill-requests/{}/matches", "request_id matches", {"matches": "skill_id name price_cents score"}),
     ("GET", "/v1/skill-requests/{}/suggest", "request_id compositions", {}),
+    ("POST", "/v1/fleets/session", "session_id fleet_policy_id revision started_at expires_at", {}),
+    ("POST", "/v1/fleets", FLEET, {}),
+    ("GET", "/v1/fleets/{}", FLEET, {}),
+    ("PUT", "/v1/fleets/{}", FLEET, {}),
+    ("POST", "/v1/fleets/{}/members/{}/revoke", FLEET_REVOCATION + " agent_id", {}),
+    ("POST", "/v1/fleets/{}/revoke", FLEET_REVOCATION, {}),
+    ("POST", "/v1/fleets/{}/enrollment-challenges", "challenge_id challenge expires_at", {}),
+    ("POST", "/v1/fleets/{}/enroll", FLEET_MEMBER, {}),
+    ("POST", "/v1/fleets/{}/workload/enrollment-challenges", "challenge_id challenge expires_at", {}),
+    ("POST", "/v1/fleets/{}/workload/enroll", FLEET_MEMBER, {}),
     ("POST", "/v1/team/members", MEMBER + " invitation_url", {}),
     ("GET", "/v1/team/members", "[]", {"[]": MEMBER}),
     ("PATCH", "/v1/team/members/{}", MEMBER, {}),
