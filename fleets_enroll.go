@@ -101,7 +101,7 @@ type FleetEnrollLocalParams struct {
 // finds it there as well, and the other way round. A repetition, also after a failure half way, gives the same agent.
 //
 // It fails with a [*ParamError], with the reason why a key file could not be read or written, and as [FleetsService.Enroll]
-// does. (contract: endpoints 4.7)
+// does. When only the file of the agent's id could not be written, the member comes with the error. (contract: endpoints 4.7)
 //
 // POST /v1/fleets/{policy_id}/enrollment-challenges and POST /v1/fleets/{policy_id}/enroll
 func (s *FleetsService) EnrollLocal(ctx context.Context, policyID string, params FleetEnrollLocalParams) (*FleetMember, error) {

@@ -174,7 +174,7 @@ func TestFleetIsFull(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
 	f := s.activate(t, func(d *stack.FleetDefinition) { d.Members.Max = 1 })
-	first := s.enroll(t, f.ID)
+	first := s.FleetMember(t, f.ID)
 	c, err := s.client.Fleets.EnrollmentChallenge(t.Context(), f.ID)
 	require.NoError(t, err)
 	params := s.answer(newSigner(t), c)

@@ -21,7 +21,7 @@ func TestFleetAcceptance(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
 	ctx, missions := t.Context(), s.client.Missions
-	member := s.enroll(t, s.activate(t).ID)
+	member := s.FleetMember(t, s.activate(t).ID)
 	request := s.startParams(member)
 	started, err := missions.Start(ctx, request)
 	require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestFleetMissionStart(t *testing.T) {
 	s := newFleetStage(t)
 	ctx := t.Context()
 	f := s.activate(t)
-	member := s.enroll(t, f.ID)
+	member := s.FleetMember(t, f.ID)
 	started := s.start(t, member)
 	claims := s.claims(t, started.Passport.Token)
 	require.Len(t, claims.STK.Services, 1, "though no grant was made")
@@ -110,7 +110,7 @@ func TestFleetMissionStart(t *testing.T) {
 func TestFleetStartOnTheWire(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
-	member := s.enroll(t, s.activate(t).ID)
+	member := s.FleetMember(t, s.activate(t).ID)
 	flat := map[string]any{"fleet_policy_id": member.FleetPolicyID, "agent_id": member.AgentID, "idempotency_key": "wire",
 		"intent_summary": "Post", "expires_in_seconds": 600, "passport": map[string]any{"ttl_seconds": 60}}
 	started := s.raw(t, "POST", "/v1/missions/start", flat)
@@ -160,7 +160,7 @@ func TestFleetStartIsIdempotent(t *testing.T) {
 		s := newFleetStage(t)
 		ctx, missions := t.Context(), s.client.Missions
 		f := s.activate(t)
-		member, other := s.enroll(t, f.ID), s.enroll(t, f.ID)
+		member, other := s.FleetMember(t, f.ID), s.FleetMember(t, f.ID)
 		params := s.startParams(member)
 		first, err := missions.Start(ctx, params)
 		require.NoError(t, err)
@@ -205,8 +205,8 @@ func TestFleetMissionRefusals(t *testing.T) {
 		d.Operations = append(d.Operations, stack.FleetOperation{Name: "read", Service: "slack", Methods: []string{"GET"}})
 		d.Limits = stack.FleetLimits{MaxActions: 10, MaxDropoffBytes: 10, MaxActionsPerService: map[string]int{"slack": 5}}
 	})
-	member := s.enroll(t, f.ID)
-	elsewhere := s.enroll(t, s.activate(t).ID)
+	member := s.FleetMember(t, f.ID)
+	elsewhere := s.FleetMember(t, s.activate(t).ID)
 	limits := func(l stack.FleetLimits) func(*stack.MissionStartParams) {
 		return func(p *stack.MissionStartParams) { p.Mission.Limits = &l }
 	}
@@ -281,7 +281,7 @@ func TestFleetRequestedAccessAndOperations(t *testing.T) {
 		d.Operations = append(d.Operations, stack.FleetOperation{Name: "read-issues", Service: "github", Methods: []string{"GET"},
 			Path: "/repos/acme/app/issues"}, stack.FleetOperation{Name: "read", Service: "slack", Methods: []string{"GET"}})
 	})
-	member := s.enroll(t, f.ID)
+	member := s.FleetMember(t, f.ID)
 	m := s.start(t, member, func(p *stack.MissionStartParams) {
 		p.Mission.RequestedAccess = []stack.PassportScope{{ServiceConnectionID: s.slack.ID, Scopes: s.slack.Scopes[:1]}}
 		p.Mission.RequestedOperations = []stack.RequestedOperation{{Name: "post-update", MaxCalls: 2,
@@ -344,7 +344,7 @@ func TestFleetLimitsCountOnce(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
 	ctx := t.Context()
-	m := s.start(t, s.enroll(t, s.activate(t, func(d *stack.FleetDefinition) {
+	m := s.start(t, s.FleetMember(t, s.activate(t, func(d *stack.FleetDefinition) {
 		d.Operations[0].MaxCalls = 1
 		d.Limits = stack.FleetLimits{MaxActions: 2}
 		d.Operations = append(d.Operations, stack.FleetOperation{Name: "any-get", Service: "slack", Methods: []string{"GET"}})
@@ -372,7 +372,7 @@ func TestFleetWithoutOperations(t *testing.T) {
 		operations []stack.FleetOperation
 		passes     bool
 	}{"all calls": {nil, true}, "no calls": {[]stack.FleetOperation{}, false}} {
-		m := s.start(t, s.enroll(t, s.activate(t, func(d *stack.FleetDefinition) { d.Operations = tc.operations }).ID))
+		m := s.start(t, s.FleetMember(t, s.activate(t, func(d *stack.FleetDefinition) { d.Operations = tc.operations }).ID))
 		err := failure(s.client.Proxy.Post(t.Context(), withPassport(post("OTHER"), &m.Passport)))
 		if tc.passes {
 			require.NoError(t, err, name)
@@ -388,7 +388,7 @@ func TestFleetRevisionsAndMissions(t *testing.T) {
 	s := newFleetStage(t)
 	ctx := t.Context()
 	f := s.activate(t)
-	member := s.enroll(t, f.ID)
+	member := s.FleetMember(t, f.ID)
 	old := s.start(t, member)
 	_, err := s.client.Fleets.Revise(ctx, f.ID, s.definition(func(d *stack.FleetDefinition) { d.Operations = []stack.FleetOperation{} }),
 		stack.FleetReviseParams{ExpectedRevision: 1, IdempotencyKey: s.key()})
@@ -407,7 +407,7 @@ func TestFleetLiveMissions(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
 	f := s.activate(t, func(d *stack.FleetDefinition) { d.MaxLiveMissions = 1 })
-	a, b := s.enroll(t, f.ID), s.enroll(t, f.ID)
+	a, b := s.FleetMember(t, f.ID), s.FleetMember(t, f.ID)
 	first := s.start(t, a)
 	params := s.startParams(b)
 	_, err := s.client.Missions.Start(t.Context(), params)
@@ -422,7 +422,7 @@ func TestFleetPassports(t *testing.T) {
 	s := newFleetStage(t)
 	ctx, passports := t.Context(), s.client.Passports
 	f := s.activate(t, func(d *stack.FleetDefinition) { d.MaxPassportTTL = 5 * time.Minute })
-	a, b := s.enroll(t, f.ID), s.enroll(t, f.ID)
+	a, b := s.FleetMember(t, f.ID), s.FleetMember(t, f.ID)
 	m := s.start(t, a)
 	issued, err := passports.Issue(ctx, stack.PassportIssueParams{AgentID: a.AgentID, MissionIDs: []string{m.MissionID}})
 	require.NoError(t, err)
@@ -456,7 +456,7 @@ func TestFleetMissionObject(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
 	ctx := t.Context()
-	member := s.enroll(t, s.activate(t).ID)
+	member := s.FleetMember(t, s.activate(t).ID)
 	opened, err := s.client.Missions.Open(ctx, stack.MissionOpenParams{IntentSummary: "Post", AgentID: member.AgentID,
 		FleetPolicyID: member.FleetPolicyID, ExpiresIn: time.Hour})
 	require.NoError(t, err)
@@ -476,7 +476,7 @@ func TestFleetAndConnections(t *testing.T) {
 	t.Parallel()
 	s := newFleetStage(t)
 	ctx := t.Context()
-	member := s.enroll(t, s.activate(t).ID)
+	member := s.FleetMember(t, s.activate(t).ID)
 	m := s.start(t, member)
 	_, err := s.client.Services.Disconnect(ctx, s.slack.ID)
 	require.NoError(t, err)

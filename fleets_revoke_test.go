@@ -17,7 +17,7 @@ func TestFleetRevokeMember(t *testing.T) {
 	s := newFleetStage(t)
 	ctx, fleets := t.Context(), s.client.Fleets
 	f := s.activate(t)
-	bad, good := s.enroll(t, f.ID), s.enroll(t, f.ID)
+	bad, good := s.FleetMember(t, f.ID), s.FleetMember(t, f.ID)
 	first, second, other := s.start(t, bad), s.start(t, bad), s.start(t, good)
 	r, err := fleets.RevokeMember(ctx, f.ID, bad.AgentID)
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestFleetRevoke(t *testing.T) {
 	s := newFleetStage(t)
 	ctx, fleets := t.Context(), s.client.Fleets
 	f, other := s.activate(t), s.activate(t)
-	a, b, apart := s.enroll(t, f.ID), s.enroll(t, f.ID), s.start(t, s.enroll(t, other.ID))
+	a, b, apart := s.FleetMember(t, f.ID), s.FleetMember(t, f.ID), s.start(t, s.FleetMember(t, other.ID))
 	missions := []*stack.StartedMission{s.start(t, a), s.start(t, b)}
 	challenge, err := fleets.EnrollmentChallenge(ctx, f.ID)
 	require.NoError(t, err)
@@ -100,7 +100,7 @@ func TestFleetSession(t *testing.T) {
 		_, err := fleets.Session(ctx, "")
 		requireRefused(t, err, http.StatusBadRequest, "INVALID_REQUEST")
 		f := s.activate(t)
-		before := s.start(t, s.enroll(t, f.ID))
+		before := s.start(t, s.FleetMember(t, f.ID))
 		session, err := fleets.Session(ctx, "")
 		require.NoError(t, err, "there is but one fleet")
 		assert.Regexp(t, `^ses_[a-z0-9]{26}$`, session.SessionID)
@@ -114,8 +114,8 @@ func TestFleetSession(t *testing.T) {
 		requireRefused(t, failure(fleets.Session(ctx, "")), http.StatusBadRequest, "INVALID_REQUEST")
 		require.ErrorIs(t, failure(fleets.Session(ctx, "flp_x")), stack.ErrNotFound)
 
-		one, two := s.start(t, s.enroll(t, f.ID)), s.start(t, s.enroll(t, f.ID))
-		apart := s.start(t, s.enroll(t, other.ID))
+		one, two := s.start(t, s.FleetMember(t, f.ID)), s.start(t, s.FleetMember(t, f.ID))
+		apart := s.start(t, s.FleetMember(t, other.ID))
 		active, err := s.client.Passports.ListActive(ctx, stack.PassportListParams{SessionID: session.SessionID})
 		require.NoError(t, err)
 		assert.Len(t, active, 2)

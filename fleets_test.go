@@ -52,13 +52,7 @@ func (s *fleetStage) definition(change ...func(*stack.FleetDefinition)) stack.Fl
 // activate activates a policy as a caller with a human at hand does.
 func (s *fleetStage) activate(t *testing.T, change ...func(*stack.FleetDefinition)) *stack.FleetPolicy {
 	t.Helper()
-	params := stack.FleetActivateParams{IdempotencyKey: s.key()}
-	d := s.definition(change...)
-	params.GovernanceApprovalID, _ = approvalNeeded(t, failure(s.client.Fleets.Activate(t.Context(), d, params)))
-	require.NoError(t, s.Approve(params.GovernanceApprovalID))
-	f, err := s.client.Fleets.Activate(t.Context(), d, params)
-	require.NoError(t, err)
-	return f
+	return s.Fleet(t, s.definition(change...))
 }
 
 // signer is a key pair of somebody who wants to join.
@@ -84,16 +78,6 @@ func (k signer) prove(challenge string) stack.Secret {
 func (s *fleetStage) answer(k signer, c *stack.EnrollmentChallenge) stack.FleetEnrollParams {
 	return stack.FleetEnrollParams{Name: "helper", IdempotencyKey: s.key(), PublicKey: k.jwk(), ChallengeID: c.ChallengeID,
 		Proof: k.prove(c.Challenge)}
-}
-
-// enroll has a fresh agent join a fleet.
-func (s *fleetStage) enroll(t *testing.T, fleet string) *stack.FleetMember {
-	t.Helper()
-	challenge, err := s.client.Fleets.EnrollmentChallenge(t.Context(), fleet)
-	require.NoError(t, err)
-	m, err := s.client.Fleets.Enroll(t.Context(), fleet, s.answer(newSigner(t), challenge))
-	require.NoError(t, err)
-	return m
 }
 
 // start starts a Mission of a member.
@@ -399,7 +383,7 @@ func TestFleetLists(t *testing.T) {
 	assert.Equal(t, ids, got)
 
 	for range 3 {
-		members = append(members, s.enroll(t, ids[0]).AgentID)
+		members = append(members, s.FleetMember(t, ids[0]).AgentID)
 	}
 	joined, err := fleets.Members(ctx, ids[0])
 	require.NoError(t, err)

@@ -36,7 +36,7 @@ func (s *Server) Agent(t TB, cfg AgentConfig) Agent {
 	t.Helper()
 	ctx, client := t.Context(), s.Client()
 	if cfg.Name == "" {
-		cfg.Name = "agent-" + strings.ToLower(rand.Text()[:12])
+		cfg.Name = freshName()
 	}
 	if cfg.Credential == "" {
 		cfg.Credential = DefaultCredential
@@ -59,6 +59,8 @@ func (s *Server) Agent(t TB, cfg AgentConfig) Agent {
 	}
 	return agent
 }
+
+func freshName() string { return "agent-" + strings.ToLower(rand.Text()[:12]) }
 
 // connect returns the operator's connection with a service, making it if there is none.
 func (s *Server) connect(t TB, client *stack.Client, name, credential string) (*stack.Connection, error) {
