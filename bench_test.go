@@ -93,3 +93,31 @@ func BenchmarkSimulateIntent(b *testing.B) {
 		require.True(b, sim.Allowed)
 	}
 }
+// The same in a fleet whose policy has as many operations as it may; the last one fits.
+func BenchmarkFleetProxiedCall(b *testing.B) {
+	client, m := benchFleet(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		_, err := client.Proxy.Post(b.Context(), withPassport(post("C63"), &m.Passport))
+		require.NoError(b, err)
+	}
+}
+
+func benchFleet(b *testing.B) (*stack.Client, *stack.StartedMission) {
+	b.Helper()
+	srv := stacktest.New(b)
+	srv.Upstream("slack.com", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	slack := srv.Agent(b, stacktest.AgentConfig{Services: []string{"slack"}}).Connections["slack"]
+	d := stack.FleetDefinition{Name: "bench", Members: stack.FleetMembers{AccountabilityMode: stack.Logged},
+		Access: []stack.PassportScope{{ServiceConnectionID: slack.ID, Scopes: slack.Scopes}}}
+	for i := range 64 {
+		d.Operations = append(d.Operations, stack.FleetOperation{Name: fmt.Sprintf("post-%d", i), Service: "slack",
+			Methods: []string{"POST"}, Path: "/api/*", Constraints: []stack.Constraint{{Path: "body.channel", Op: stack.OpEq, Value: fmt.Sprintf("C%d", i)}}})
+	}
+	member := srv.FleetMember(b, srv.Fleet(b, d).ID)
+	client := srv.Client()
+	m, err := client.Missions.Start(b.Context(), stack.MissionStartParams{AgentID: member.AgentID, Mission: stack.MissionOpenParams{
+		IntentSummary: "bench", FleetPolicyID: member.FleetPolicyID, IdempotencyKey: "bench"}})
+	require.NoError(b, err)
+	return client, m
+}

@@ -185,6 +185,24 @@ func TestFleetIsFull(t *testing.T) {
 	require.NoError(t, failure(s.client.Fleets.Enroll(t.Context(), f.ID, params)), "there is room again")
 }
 
+// What the plan refuses costs no challenge.
+func TestFleetEnrollBeyondThePlan(t *testing.T) {
+	t.Parallel()
+	s := newFleetStage(t)
+	f := s.activate(t)
+	c, err := s.client.Fleets.EnrollmentChallenge(t.Context(), f.ID)
+	require.NoError(t, err)
+	params := s.answer(newSigner(t), c)
+	s.SetPolicy(stacktest.Policy{Tier: stack.TierFree})
+	for range 9 {
+		s.FleetMember(t, f.ID)
+	}
+	_, err = s.client.Fleets.Enroll(t.Context(), f.ID, params)
+	requireRefused(t, err, http.StatusForbidden, "TIER_LIMIT_EXCEEDED")
+	s.SetPolicy(stacktest.Policy{Tier: stack.TierEnterprise})
+	require.NoError(t, failure(s.client.Fleets.Enroll(t.Context(), f.ID, params)))
+}
+
 // The key is made here, and is found again whatever went wrong on the way.
 func TestFleetEnrollLocal(t *testing.T) {
 	home := t.TempDir()

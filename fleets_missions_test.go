@@ -126,14 +126,20 @@ func TestFleetStartOnTheWire(t *testing.T) {
 		change func(map[string]any)
 		field  string
 	}{
-		"no key":         {func(b map[string]any) { delete(b, "idempotency_key") }, "body.idempotency_key"},
-		"no agent":       {func(b map[string]any) { delete(b, "agent_id") }, "body.agent_id"},
-		"no summary":     {func(b map[string]any) { delete(b, "intent_summary") }, "body.intent_summary"},
-		"unknown field":  {func(b map[string]any) { b["nonsense"] = 1 }, "body.nonsense"},
-		"both forms":     {func(b map[string]any) { b["mission"] = map[string]any{"intent_summary": "x"} }, "body.intent_summary"},
-		"wrong type":     {func(b map[string]any) { b["limits"] = "none" }, "body.limits"},
-		"unknown limit":  {func(b map[string]any) { b["limits"] = map[string]any{"max_fun": 1} }, "body.limits.max_fun"},
-		"a passport's":   {func(b map[string]any) { b["passport"] = map[string]any{"ttl_seconds": 1} }, "body.ttl_seconds"},
+		"no key":        {func(b map[string]any) { delete(b, "idempotency_key") }, "body.idempotency_key"},
+		"no agent":      {func(b map[string]any) { delete(b, "agent_id") }, "body.agent_id"},
+		"no summary":    {func(b map[string]any) { delete(b, "intent_summary") }, "body.intent_summary"},
+		"unknown field": {func(b map[string]any) { b["nonsense"] = 1 }, "body.nonsense"},
+		"both forms":    {func(b map[string]any) { b["mission"] = map[string]any{"intent_summary": "x"} }, "body.intent_summary"},
+		"wrong type":    {func(b map[string]any) { b["limits"] = "none" }, "body.limits"},
+		"unknown limit": {func(b map[string]any) { b["limits"] = map[string]any{"max_fun": 1} }, "body.limits.max_fun"},
+		"a passport's":  {func(b map[string]any) { b["passport"] = map[string]any{"ttl_seconds": 1} }, "body.ttl_seconds"},
+		"a bad key within": {func(b map[string]any) {
+			b["mission"] = map[string]any{"intent_summary": "x", "fleet_policy_id": b["fleet_policy_id"]}
+			for _, name := range []string{"fleet_policy_id", "idempotency_key", "intent_summary", "expires_in_seconds"} {
+				delete(b, name)
+			}
+		}, "body.mission.idempotency_key"},
 		"a bad key":      {func(b map[string]any) { b["idempotency_key"] = "é" }, "body.idempotency_key"},
 		"no access list": {func(b map[string]any) { b["requested_access"] = map[string]any{} }, "body.requested_access"},
 	} {
@@ -469,6 +475,28 @@ func TestFleetMissionObject(t *testing.T) {
 	require.ErrorIs(t, err, stack.ErrFleetOperationNotAllowed)
 	m.Close(&err)
 	s.RequireCheckedOut(t, m.JTI())
+}
+
+// A simulation knows the fleet's operations, and uses none of them up.
+func TestFleetSimulation(t *testing.T) {
+	t.Parallel()
+	s := newFleetStage(t)
+	f := s.activate(t, func(d *stack.FleetDefinition) { d.Operations[0].MaxCalls = 1 })
+	m := s.start(t, s.FleetMember(t, f.ID))
+	codes := func(r stack.ProxyRequest) (codes []string) {
+		sim, err := s.client.Intents.Simulate(t.Context(), stack.IntentSimulateParams{Intent: stack.IntentOf(r), PassportToken: m.Passport.Token})
+		require.NoError(t, err)
+		for _, d := range sim.DenialReasons {
+			codes = append(codes, d.Code)
+		}
+		return codes
+	}
+	assert.Empty(t, codes(post("C123")))
+	assert.Empty(t, codes(post("C123")))
+	assert.Equal(t, []string{"FLEET_OPERATION_NOT_ALLOWED"}, codes(post("OTHER")))
+	assert.Empty(t, s.signals(), "nothing has happened")
+	require.NoError(t, failure(s.client.Proxy.Post(t.Context(), withPassport(post("C123"), &m.Passport))))
+	assert.Equal(t, []string{"MISSION_CAP_EXCEEDED"}, codes(post("C123")))
 }
 
 // A service that is disconnected is gone for the fleet as well.

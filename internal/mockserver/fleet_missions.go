@@ -282,14 +282,14 @@ func (s *Server) checkFleetOperation(call *proxyCall) error {
 	if call.targetErr != nil {
 		return call.invalidURL()
 	}
-	why := []string{}
+	why, judged := []string{}, call.judged()
 	var spent *stack.FleetOperation
 	for i := range f.Operations {
 		o := &f.Operations[i]
 		if o.Service != call.in.Service {
 			continue
 		}
-		if v := constraint.Check(operationRules(o), call.judged()); v != nil {
+		if v := constraint.Check(operationRules(o), judged); v != nil {
 			why = append(why, o.Name+": "+v.Error())
 		} else if o.MaxCalls > 0 && f.Usage.CallsPerOperation[o.Name] >= o.MaxCalls && !call.isRepetition() {
 			spent = o

@@ -86,7 +86,7 @@ func (s *Server) enrollWorkload(_ context.Context, c *caller, in enrollFleetIn) 
 func (s *Server) enroll(op *operator, in enrollFleetIn, kind stack.FleetMemberKind) (*stack.FleetMember, error) {
 	p := in.Body
 	what := []string{p.Name, p.PublicKey.X, string(kind)}
-	m, err := onceByBody(s, op, "enroll "+in.PolicyID, p.IdempotencyKey, what, func() (*fleetMember, error) {
+	m, err := onceByBody(s, op, "enroll "+in.PolicyID, "body.", p.IdempotencyKey, what, func() (*fleetMember, error) {
 		return s.join(op, in.PolicyID, p, kind)
 	})
 	if err != nil {
@@ -132,8 +132,8 @@ func (s *Server) join(op *operator, policyID string, p stack.FleetEnrollParams, 
 				"allowed": "a key that no agent has had"})
 		}
 	}
-	op.challenges.delete(ch.ChallengeID)
 	if !ed25519.Verify(key, []byte(ch.Challenge), proof) {
+		op.challenges.delete(ch.ChallengeID)
 		row := f.row("fleet.enroll")
 		row.Outcome, row.ErrorCode = stack.OutcomeBlocked, "ENROLLMENT_PROOF_INVALID"
 		op.record(now, row)
@@ -145,6 +145,7 @@ func (s *Server) join(op *operator, policyID string, p stack.FleetEnrollParams, 
 	if err != nil {
 		return nil, err
 	}
+	op.challenges.delete(ch.ChallengeID)
 	m := &fleetMember{fleet: f, FleetMember: stack.FleetMember{AgentID: a.ID, FleetPolicyID: f.ID, Name: a.Name, Kind: kind,
 		Status: stack.FleetActive, PublicKey: p.PublicKey, EnrolledAt: now}}
 	f.members.put(a.ID, m)

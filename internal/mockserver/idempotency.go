@@ -93,9 +93,9 @@ func once[T any](op *operator, now time.Time, scope, key string, digest [sha256.
 	return answer, nil
 }
 
-// onceByBody is once for a call whose key is in its body, at idempotency_key; what tells it from another.
-func onceByBody[T any](s *Server, op *operator, scope, key string, what any, run func() (*T, error)) (*T, error) {
-	if err := firstError(idempotencyKey("body.idempotency_key", key)); err != nil {
+// onceByBody is once for a call whose key is in its body, as idempotency_key at a place; what tells it from another call.
+func onceByBody[T any](s *Server, op *operator, scope, at, key string, what any, run func() (*T, error)) (*T, error) {
+	if err := firstError(idempotencyKey(at+"idempotency_key", key)); err != nil {
 		return nil, err
 	}
 	digest, err := digestOf(what)

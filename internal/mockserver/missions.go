@@ -82,7 +82,7 @@ func (s *Server) openMission(_ context.Context, c *caller, in openMissionIn) (*s
 	var m *mission
 	var err error
 	if in.Body.FleetPolicyID != "" && in.Body.IdempotencyKey != "" {
-		m, err = onceByBody(s, c.op, "POST /v1/missions", in.Body.IdempotencyKey, in.Body, open)
+		m, err = onceByBody(s, c.op, "POST /v1/missions", "body.", in.Body.IdempotencyKey, in.Body, open)
 	} else {
 		m, err = open()
 	}
@@ -204,7 +204,7 @@ func (s *Server) startMission(_ context.Context, c *caller, in startMissionIn) (
 	if p.Mission.FleetPolicyID == "" {
 		return start()
 	}
-	return onceByBody(s, c.op, "POST /v1/missions/start", p.Mission.IdempotencyKey, p, start)
+	return onceByBody(s, c.op, "POST /v1/missions/start", at, p.Mission.IdempotencyKey, p, start)
 }
 
 func (s *Server) start(c *caller, at string, p stack.MissionStartParams) (*stack.StartedMission, error) {
