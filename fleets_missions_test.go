@@ -360,9 +360,9 @@ func TestFleetLimitsCountOnce(t *testing.T) {
 	for range 3 {
 		require.NoError(t, failure(s.client.Proxy.Post(ctx, call)))
 	}
-	read := withPassport(stack.ProxyRequest{Service: "slack", Method: "GET", URL: "https://slack.com/api/x"}, &m.Passport)
-	require.NoError(t, failure(s.client.Proxy.Request(ctx, read)))
-	err := failure(s.client.Proxy.Request(ctx, read))
+	look := withPassport(stack.ProxyRequest{Service: "slack", Method: "GET", URL: "https://slack.com/api/x"}, &m.Passport)
+	require.NoError(t, failure(s.client.Proxy.Request(ctx, look)))
+	err := failure(s.client.Proxy.Request(ctx, look))
 	require.ErrorIs(t, err, stack.ErrMissionCapExceeded)
 	assert.Equal(t, "max_actions", requireRefused(t, err, http.StatusForbidden, "MISSION_CAP_EXCEEDED").Details["cap"])
 	record, err := s.client.Missions.Get(ctx, m.MissionID)
