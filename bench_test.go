@@ -93,6 +93,7 @@ func BenchmarkSimulateIntent(b *testing.B) {
 		require.True(b, sim.Allowed)
 	}
 }
+
 // The same in a fleet whose policy has as many operations as it may; the last one fits.
 func BenchmarkFleetProxiedCall(b *testing.B) {
 	client, m := benchFleet(b)

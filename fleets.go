@@ -68,7 +68,8 @@ type FleetDefinition struct {
 	// Access is what a Mission of the fleet reaches; its members need no grants of their own. Scopes are some of the
 	// connection's, and AllowDataFrom has no wildcard.
 	Access []PassportScope `json:"access"`
-	// Operations are the calls that may be made within Access; nil is all calls. A call must fit one of them.
+	// Operations are the calls that may be made within Access; nil is all calls. A call must fit one of them, a proxied one and
+	// one to a model alike.
 	Operations []FleetOperation `json:"operations,omitzero"`
 	// Limits bound each Mission.
 	Limits FleetLimits `json:"limits,omitzero"`

@@ -499,6 +499,30 @@ func TestFleetSimulation(t *testing.T) {
 	assert.Equal(t, []string{"MISSION_CAP_EXCEEDED"}, codes(post("C123")))
 }
 
+// A call to a model is a call like any other.
+func TestFleetModels(t *testing.T) {
+	t.Parallel()
+	s := newFleetStage(t)
+	s.Upstream("api.openai.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"model":"small","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}`))
+	}))
+	openAI := s.Agent(t, stacktest.AgentConfig{Services: []string{"openai"}}).Connections["openai"]
+	f := s.activate(t, func(d *stack.FleetDefinition) {
+		d.Access = append(d.Access, stack.PassportScope{ServiceConnectionID: openAI.ID, Scopes: openAI.Scopes})
+		d.Operations = append(d.Operations, stack.FleetOperation{Name: "ask-small", Service: "openai", MaxCalls: 1,
+			Constraints: []stack.Constraint{{Path: "body.model", Op: stack.OpEq, Value: "small"}}})
+	})
+	m := s.start(t, s.FleetMember(t, f.ID))
+	ask := func(model string) error {
+		return failure(s.client.LLM.OpenAI(t.Context(), stack.LLMParams{Passport: stack.NewStaticToken(m.Passport.Token),
+			Body: map[string]any{"model": model, "messages": []any{}}}))
+	}
+	require.ErrorIs(t, ask("large"), stack.ErrFleetOperationNotAllowed)
+	require.NoError(t, ask("small"))
+	require.ErrorIs(t, ask("small"), stack.ErrMissionCapExceeded)
+}
+
 // A service that is disconnected is gone for the fleet as well.
 func TestFleetAndConnections(t *testing.T) {
 	t.Parallel()
