@@ -33,6 +33,41 @@ type PassportSTK struct {
 	IntentServices     []string          `json:"intent_services,omitempty"`
 	CheckpointInterval time.Duration     `json:"checkpoint_interval,omitzero"` // whole seconds on the wire
 	ParentPassportID   string            `json:"parent_passport_id,omitempty"`
+	AuthorityRefs      []AuthorityRef    `json:"authority_refs,omitempty"`
+}
+
+// AuthorityRef is an authority binding that a passport carries. It never holds the content of a proof or personal data.
+type AuthorityRef struct {
+	BindingID                string    `json:"binding_id"`
+	BindingVersion           int       `json:"binding_version"`
+	BindingClaimID           string    `json:"binding_claim_id"`
+	BindingDigest            string    `json:"binding_digest"`
+	ReceiverID               string    `json:"receiver_id"`
+	ReceiverProfileVersionID string    `json:"receiver_profile_version_id"`
+	ExpiresAt                time.Time `json:"expires_at"` // Unix seconds on the wire
+}
+
+// MarshalJSON writes the expiry as Unix seconds.
+func (r AuthorityRef) MarshalJSON() ([]byte, error) {
+	type plain AuthorityRef
+	return marshalJSON(struct {
+		plain
+		ExpiresAt int64 `json:"expires_at"`
+	}{plain(r), r.ExpiresAt.Unix()})
+}
+
+// UnmarshalJSON reads the expiry from Unix seconds.
+func (r *AuthorityRef) UnmarshalJSON(data []byte) error {
+	type plain AuthorityRef
+	w := struct {
+		*plain
+		ExpiresAt int64 `json:"expires_at"`
+	}{plain: (*plain)(r)}
+	if err := json.Unmarshal(data, &w); err != nil {
+		return err
+	}
+	r.ExpiresAt = time.Unix(w.ExpiresAt, 0).UTC()
+	return nil
 }
 
 // PassportService is one service that a passport reaches, with what narrows the reach.

@@ -55,7 +55,8 @@ type MissionOpenParams struct {
 	CapBehavior          map[string]CapBehavior `json:"cap_behavior,omitempty"` // by the cap's name on the wire
 
 	ParentPassportServices []string `json:"parent_passport_services,omitempty"`
-	AuthorityBindingIDs    []string `json:"authority_binding_ids,omitempty"`
+	// AuthorityBindingIDs are the bindings that passports of the Mission carry unless they name some of them.
+	AuthorityBindingIDs []string `json:"authority_binding_ids,omitempty"`
 
 	// FleetPolicyID makes it a Mission of a fleet, whose member AgentID then must name: it reaches what the fleet's policy
 	// gives, in the revision of this moment, and no grants are needed. The mock refuses the next four without it.
@@ -293,6 +294,7 @@ type MissionRecord struct {
 	BaselineProfile        map[string]any `json:"baseline_profile,omitempty"`
 	ExpectedOutputShape    map[string]any `json:"expected_output_shape,omitempty"`
 	ParentPassportServices []string       `json:"parent_passport_services,omitempty"`
+	AuthorityBindingIDs    []string       `json:"authority_binding_ids,omitempty"`
 
 	Output    map[string]any `json:"output,omitempty"`
 	Caps      MissionCaps    `json:"caps"`

@@ -87,7 +87,7 @@ type PassportIssueParams struct {
 	TTL                 time.Duration   `json:"ttl_seconds,omitzero"`                 // 1m to 1h, default 15m, never past the Mission
 	CheckpointInterval  time.Duration   `json:"checkpoint_interval_seconds,omitzero"` // 1m to 1h; the server's default is 5m
 	Scopes              []PassportScope `json:"scopes,omitempty"`                     // default: all that is granted
-	AuthorityBindingIDs []string        `json:"authority_binding_ids,omitzero"`       // an empty list is sent
+	AuthorityBindingIDs []string        `json:"authority_binding_ids,omitzero"`       // default: the Mission's; an empty list is none
 	IdentityClaimIDs    []string        `json:"identity_claim_ids,omitzero"`          // default: all active claims; an empty list is none
 
 	// AccountabilityMode holds this passport to account more closely than its agent; a weaker mode is refused.
@@ -151,7 +151,8 @@ func checkPassportTimes(ttl, interval time.Duration) error {
 
 // Issue issues a passport within a Mission. It fails with a [*MissionEndedError] when the Mission is over,
 // [ErrAccountabilityRequired] when the agent's mode needs an intent, [ErrPassportBlocked] for a blocked agent,
-// [ErrScopeEscalation] when a scope goes beyond the grant, and a [*ParamError] for arguments out of bounds.
+// [ErrScopeEscalation] when a scope goes beyond the grant, [ErrAuthorityBindingInactive] for an authority binding that is not
+// in force or is another agent's, and a [*ParamError] for arguments out of bounds.
 //
 // POST /v1/passports/issue
 func (s *PassportsService) Issue(ctx context.Context, params PassportIssueParams) (*Passport, error) {

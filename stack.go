@@ -50,6 +50,7 @@ type Client struct {
 
 	Notifications   *NotificationsService
 	DeliveryMethods *DeliveryMethodsService
+	Authority       *AuthorityService
 
 	transport *transport
 	poller    *poller
@@ -213,6 +214,7 @@ func New(opts ...Option) (*Client, error) {
 	c.Notifications = &NotificationsService{c}
 	c.DeliveryMethods = &DeliveryMethodsService{c}
 	c.Fleets = &FleetsService{c}
+	c.Authority = &AuthorityService{c}
 	return c, nil
 }
 

@@ -107,6 +107,9 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 			return nil, err
 		}
 	}
+	if _, err := op.bindingsInForce(at+"authority_binding_ids", p.AuthorityBindingIDs, p.AgentID); err != nil {
+		return nil, err
+	}
 	var permit *fleetPermit
 	if p.FleetPolicyID != "" {
 		var err error
@@ -122,7 +125,7 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 			CoverageCapCents: p.CoverageCapCents, CapBehavior: p.CapBehavior},
 		Usage: stack.MissionUsage{ActionsPerService: map[string]int{}}, Passports: []string{},
 		ExpectedCounterparties: p.ExpectedCounterparties, BaselineProfile: p.BaselineProfile, ExpectedOutputShape: p.ExpectedOutputShape,
-		ParentPassportServices: p.ParentPassportServices,
+		ParentPassportServices: p.ParentPassportServices, AuthorityBindingIDs: p.AuthorityBindingIDs,
 	}}
 	if m.IntentServices == nil {
 		m.IntentServices = []string{}
@@ -168,9 +171,6 @@ func checkOpen(at string, p stack.MissionOpenParams) error {
 		if err := chosen(at+"cap_behavior."+name, p.CapBehavior[name], stack.CapBlock, stack.CapWarn); err != nil {
 			return err
 		}
-	}
-	for _, id := range p.AuthorityBindingIDs {
-		return notFound("authority binding", id)
 	}
 	if p.FleetPolicyID != "" {
 		return nil
@@ -257,8 +257,9 @@ func (s *Server) renewMission(_ context.Context, c *caller, in missionIn) (*stac
 	}
 	pass, err := s.issue(c.op, a, m, stack.PassportIssueParams{AgentID: a.ID, MissionIDs: []string{m.MissionID}, Intent: last.intent,
 		TTL: last.ttl, CheckpointInterval: last.claims.STK.CheckpointInterval, Scopes: scopesOf(last),
-		IdentityClaimIDs:   c.op.activeClaimIDs(last, s.clock.now()),
-		AccountabilityMode: stricter(last.mode(), a.AccountabilityMode)})
+		IdentityClaimIDs:    c.op.activeClaimIDs(last, s.clock.now()),
+		AuthorityBindingIDs: last.bindingIDs(), // not only those in force: without one that has lapsed, it would count for nothing
+		AccountabilityMode:  stricter(last.mode(), a.AccountabilityMode)})
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type operator struct {
 	claims        table[identityClaim]
 	verifications table[verification]
 	requirements  table[serviceRequirement]
+	authority     authority
 	events        table[stack.SecurityEvent]
 	detectors     map[detect.Signal]*stack.DetectorConfig // those that the operator has set
 	scanner       *inject.Scanner                         // by the operator's own rules

@@ -69,9 +69,13 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	if err != nil {
 		return nil, err
 	}
+	refs, err := op.authorityRefs(a, m, params.AuthorityBindingIDs)
+	if err != nil {
+		return nil, err
+	}
 	p := &passport{intent: params.Intent, mission: m, ttl: ttl}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: m.newSession(), CheckpointInterval: params.CheckpointInterval,
-		Accountability: mode, IdentityClaims: claims}
+		Accountability: mode, IdentityClaims: claims, AuthorityRefs: refs}
 	return s.admit(op, a, p, now.Add(p.ttl), "passport.issue")
 }
 
@@ -146,9 +150,6 @@ func checkIssue(a *agent, mode stack.Accountability, p stack.PassportIssueParams
 	}
 	if len(p.NamedIntents) > 0 {
 		return invalid("body.intents", "not empty", "an empty list: this server has no catalogue of named intents")
-	}
-	for _, id := range p.AuthorityBindingIDs {
-		return notFound("authority binding", id)
 	}
 	if p.Intent != nil {
 		if err := firstError(
@@ -341,7 +342,7 @@ func (s *Server) delegatePassport(_ context.Context, c *caller, in delegatePassp
 	p := &passport{mission: parent.mission, parent: parent, ttl: ttl, intent: intent}
 	p.claims.STK = stack.PassportSTK{Services: services, SessionID: parent.claims.STK.SessionID, DelegationDepth: depth,
 		ParentPassportID: parent.jti(), CheckpointInterval: parent.claims.STK.CheckpointInterval, Accountability: child.AccountabilityMode,
-		IdentityClaims: parent.claims.STK.IdentityClaims}
+		IdentityClaims: parent.claims.STK.IdentityClaims, AuthorityRefs: op.delegatedRefs(parent, child.ID)}
 	issued, err := s.admit(op, child, p, earlier(now.Add(p.ttl), parent.expiresAt), "passport.delegate")
 	if err != nil {
 		return nil, err

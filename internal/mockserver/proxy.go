@@ -62,12 +62,14 @@ type proxyCall struct {
 	injection inject.Result    // of the scan of what would go out
 	findings  []detect.Finding // of the last check: the pipeline raises them
 	uses      []meterUse       // that the last check has let through: the pipeline counts them
+	lapsed    *lapsedBinding   // that the last check has refused: the pipeline records it
 
 	passport   *passport
 	service    stack.PassportService
 	connection *connection
 	approval   *intentApproval // that the call uses
 	credential forward.Credential
+	authority  []underAuthority // the bindings that it uses
 
 	fleetOperation string // the operation of the fleet that the call fits, if its Mission is of one
 
@@ -87,6 +89,7 @@ var proxyChecks = []proxyCheck{
 	{"plan_meter", (*Server).checkPlan},
 	{"service_scope", (*Server).checkServiceScope},
 	{"identity_requirements", (*Server).checkIdentity},
+	{"authority_bindings", (*Server).checkAuthority},
 	{"constraints", (*Server).checkConstraints},
 	{"fleet_operations", (*Server).checkFleetOperation},
 	{"mission_caps", (*Server).checkMissionCaps},
@@ -226,11 +229,12 @@ func (s *Server) admitCall(call *proxyCall) error {
 	}
 	call.use(1)
 	op.useApproval(call.now, call.approval, call.operationID)
+	call.useAuthority()
 	call.beginOperation()
 	return nil
 }
 
-// takeEffect raises what a check has found, and counts what it has let through.
+// takeEffect raises what a check has found, counts what it has let through, and records which binding is not in force.
 func (call *proxyCall) takeEffect() {
 	for _, f := range call.findings {
 		call.op.raise(call.now, call.passport, f)
@@ -238,7 +242,10 @@ func (call *proxyCall) takeEffect() {
 	for _, use := range call.uses {
 		call.op.count(call.now, use)
 	}
-	call.findings, call.uses = nil, nil
+	if l := call.lapsed; l != nil {
+		call.recordUse(l.ref, stack.UseRefused, l.reason)
+	}
+	call.findings, call.uses, call.lapsed = nil, nil, nil
 }
 
 // use counts the call, or takes the count back, against the caps of its Mission.
@@ -378,6 +385,7 @@ func (call *proxyCall) failed(err error, took time.Duration) error {
 // settled is the end of every call that passed the checks. One that reached its service is scored, with an answer or
 // without.
 func (call *proxyCall) settled(row stack.AuditEntry, took time.Duration, sent bool, result string, value any) {
+	call.settleAuthority(sent)
 	call.observe(row.Outcome != stack.OutcomeSuccess)
 	row.Duration = took
 	call.op.record(call.now, row)

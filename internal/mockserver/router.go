@@ -106,6 +106,7 @@ func routes() []route {
 		notificationRoutes(),
 		deliveryMethodRoutes(),
 		fleetRoutes(),
+		authorityRoutes(),
 	)
 }
 

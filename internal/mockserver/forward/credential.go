@@ -85,6 +85,12 @@ func Custom(fields map[string]string) (Credential, error) {
 	return c, c.check()
 }
 
+// And is the credential with another beside it, which has the last word where both name the same place.
+func (c Credential) And(other Credential) Credential {
+	return Credential{headers: slices.Concat(c.headers, other.headers), query: slices.Concat(c.query, other.query),
+		secrets: slices.Concat(c.secrets, other.secrets)}
+}
+
 // String names where the credential goes, and nothing of what it is.
 func (c Credential) String() string {
 	var places []string
