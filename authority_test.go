@@ -204,4 +204,3 @@ func (s *authorityStage) fetch(t *testing.T, method, url, body string) (int, str
 	require.NoError(t, err)
 	return resp.StatusCode, string(answer)
 }
-

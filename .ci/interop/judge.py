@@ -16,6 +16,7 @@ import httpx
 from getstack import Stack
 from getstack.agents import AgentService
 from getstack.audit import AuditService
+from getstack.authority import AuthorityService
 from getstack.credentials import CredentialService
 from getstack.delivery_methods import DeliveryMethodService
 from getstack.detector_config import DetectorConfigService
@@ -70,6 +71,7 @@ JUDGED = (
     TeamService,
     NotificationService,
     DeliveryMethodService,
+    AuthorityService,
 )
 
 AGENT = (
@@ -106,6 +108,28 @@ TEST_DELIVERY = "destination_id delivery_id delivered"
 FLEET = "id operator_id status revision definition member_count live_missions created_at updated_at"
 FLEET_MEMBER = "agent_id fleet_policy_id name kind status public_key enrolled_at"
 FLEET_REVOCATION = "fleet_policy_id status revoked_at revoked_members revoked_missions revoked_passports"
+PRINCIPAL = "id operator_id kind display_name status created_at"
+PROOF = "id operator_id principal_id kind version status source created_at"
+PROOF_SESSION = "id operator_id principal_id kind purpose collection_url status created_at expires_at"
+OIDC_REQUEST = "id operator_id principal_id purpose approval_url status created_at expires_at"
+BINDING = (
+    "id operator_id version status principal_id agent_id receiver_id receiver_profile_version_id services proofs purpose "
+    "uses digest created_at expires_at"
+)
+APPROVAL = "id operator_id binding_id binding_version approver approval_url status created_at expires_at"
+RECEIVER = "id operator_id name hosts status keys created_at"
+RECEIVER_KEY = "id receiver_id algorithm public_key status created_at"
+CHALLENGE = "id receiver_id challenge response_url expires_at"
+PROFILE = "id operator_id profile_kind version status rules created_at"
+USE = (
+    "id operator_id binding_id binding_version agent_id passport_jti mission_id receiver_id service method host outcome "
+    "used_at"
+)
+PRESENTATION = (
+    "id operator_id use_id binding_id binding_version binding_claim_id binding_digest receiver_id "
+    "receiver_profile_version_id passport_jti host presented_at"
+)
+TOMBSTONE = "id operator_id object erased_at"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 LLM_USAGE = (
     "id provider model passport_jti mission_id agent_id input_tokens output_tokens cache_read_tokens cache_write_tokens "
@@ -270,6 +294,43 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("POST", "/v1/notifications/destinations/{}/send-code", CODE_SENT, {}),
     ("POST", "/v1/notifications/destinations/{}/verify", DESTINATION, {}),
     ("POST", "/v1/notifications/destinations/{}/test", TEST_DELIVERY, {}),
+    ("POST", "/v1/authority/enterprise-oidc/requests", OIDC_REQUEST, {}),
+    ("GET", "/v1/authority/enterprise-oidc/requests/{}", OIDC_REQUEST, {}),
+    ("POST", "/v1/authority/principals", "principal", {"principal": PRINCIPAL}),
+    ("GET", "/v1/authority/principals", "principals", {"principals": PRINCIPAL}),
+    ("GET", "/v1/authority/principals/{}", "principal", {"principal": PRINCIPAL}),
+    ("POST", "/v1/authority/principals/{}/archive", "principal", {"principal": PRINCIPAL}),
+    ("POST", "/v1/authority/principals/{}/erase", "tombstone", {"tombstone": TOMBSTONE}),
+    ("POST", "/v1/authority/proofs/import", "proof", {"proof": PROOF}),
+    ("POST", "/v1/authority/proof-collection-sessions", "session", {"session": PROOF_SESSION}),
+    ("GET", "/v1/authority/proof-collection-sessions/{}", "session", {"session": PROOF_SESSION}),
+    ("GET", "/v1/authority/proofs", "proofs", {"proofs": PROOF}),
+    ("GET", "/v1/authority/proofs/{}", "proof", {"proof": PROOF}),
+    ("POST", "/v1/authority/proofs/{}/revoke", "proof", {"proof": PROOF}),
+    ("POST", "/v1/authority/proofs/{}/erase", "proof", {"proof": PROOF}),
+    ("POST", "/v1/authority/bindings", "binding", {"binding": BINDING}),
+    ("GET", "/v1/authority/bindings", "bindings", {"bindings": BINDING}),
+    ("GET", "/v1/authority/bindings/{}", "binding", {"binding": BINDING}),
+    ("POST", "/v1/authority/bindings/{}/approval-requests", "approval_requests", {"approval_requests": APPROVAL}),
+    ("GET", "/v1/authority/bindings/{}/approval-requests", "approval_requests", {"approval_requests": APPROVAL}),
+    ("POST", "/v1/authority/bindings/{}/activate", "binding", {"binding": BINDING}),
+    ("POST", "/v1/authority/bindings/{}/delegate", "binding", {"binding": BINDING}),
+    ("POST", "/v1/authority/bindings/{}/revoke", "binding", {"binding": BINDING}),
+    ("POST", "/v1/authority/bindings/{}/erase", "tombstone", {"tombstone": TOMBSTONE}),
+    ("POST", "/v1/authority/receivers", "receiver", {"receiver": RECEIVER}),
+    ("GET", "/v1/authority/receivers", "receivers", {"receivers": RECEIVER}),
+    ("GET", "/v1/authority/receivers/{}", "receiver", {"receiver": RECEIVER}),
+    ("POST", "/v1/authority/receivers/{}/verification-challenges", "challenge", {"challenge": CHALLENGE}),
+    ("POST", "/v1/authority/receivers/{}/verify", "receiver", {"receiver": RECEIVER}),
+    ("POST", "/v1/authority/receivers/{}/keys", "key", {"key": RECEIVER_KEY}),
+    ("POST", "/v1/authority/receivers/{}/keys/{}/revoke", "key", {"key": RECEIVER_KEY}),
+    ("POST", "/v1/authority/profile-versions", "profile", {"profile": PROFILE}),
+    ("POST", "/v1/authority/profile-versions/{}/activate", "profile", {"profile": PROFILE}),
+    ("GET", "/v1/authority/uses", "uses", {"uses": USE}),
+    ("GET", "/v1/authority/uses/{}", "use", {"use": USE}),
+    ("GET", "/v1/authority/presentations", "presentations", {"presentations": PRESENTATION}),
+    ("GET", "/v1/authority/presentations/{}", "presentation", {"presentation": PRESENTATION}),
+    ("POST", "/v1/authority/presentations/{}/erase", "tombstone", {"tombstone": TOMBSTONE}),
 ]
 
 
