@@ -66,7 +66,9 @@ func authorityWrite[T any](ctx context.Context, c *Client, cl *call, idempotency
 }
 
 // authorityReason is authorityWrite for a change with a reason.
-func authorityReason[T any](ctx context.Context, c *Client, cl *call, params AuthorityReasonParams, wrapper string) (*T, error) {
+func authorityReason[T any](
+	ctx context.Context, c *Client, cl *call, params AuthorityReasonParams, wrapper string,
+) (*T, error) {
 	if err := required("reason_code", params.ReasonCode); err != nil {
 		return nil, err
 	}

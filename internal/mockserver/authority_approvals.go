@@ -63,7 +63,8 @@ func (s *Server) createApprovalRequests(ctx context.Context, c *caller,
 }
 
 // askToApprove makes the request to one person.
-func (op *operator) askToApprove(ctx context.Context, v *bindingVersion, name, message string, now time.Time) *stack.ApprovalRequest {
+func (op *operator) askToApprove(ctx context.Context, v *bindingVersion, name, message string,
+	now time.Time) *stack.ApprovalRequest {
 	r := &stack.ApprovalRequest{ID: newID("apq_"), OperatorID: op.id, BindingID: v.ID, BindingVersion: v.Version, Approver: name,
 		Message: message, Status: stack.RequestPending, CreatedAt: now, ExpiresAt: earlier(now.Add(decisionLifetime), v.ExpiresAt)}
 	r.ApprovalURL = decisionURL(ctx, r.ID)

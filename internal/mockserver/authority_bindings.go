@@ -170,7 +170,8 @@ func (op *operator) proofsFor(p stack.AuthorityBindingParams) ([]stack.ProofVers
 		case v.Status != stack.ProofActive:
 			return nil, wrongState("proof", id, v.Status, "an active proof")
 		case len(accepted) > 0 && !slices.Contains(accepted, v.Kind):
-			return nil, invalid(field, "of kind "+string(v.Kind), fmt.Sprintf("of a kind that the active proof profile accepts: %s", accepted))
+			return nil, invalid(field, "of kind "+string(v.Kind),
+				fmt.Sprintf("of a kind that the active proof profile accepts: %s", accepted))
 		}
 		proofs[i] = stack.ProofVersion{ProofID: id, Version: v.Version}
 	}
@@ -293,8 +294,9 @@ func (s *Server) delegateBinding(_ context.Context, c *caller, in delegateBindin
 	}
 	child := &binding{id: newID("bnd_"), parent: v, depth: b.depth + 1}
 	given := v.AuthorityBinding
-	given.AgentID, given.MaxUses, given.Uses, given.MayDelegate, given.ParentBindingID = p.AgentID, p.MaxUses, 0, p.MayDelegate, b.id
-	given.ExpiresAt, given.RequiredApprovals, given.ActivatedAt, given.ClaimID = or(p.ExpiresAt, v.ExpiresAt).UTC(), 0, now, newID("pc_")
+	given.AgentID, given.ParentBindingID, given.ActivatedAt, given.ClaimID = p.AgentID, b.id, now, newID("pc_")
+	given.ExpiresAt, given.MaxUses, given.MayDelegate = or(p.ExpiresAt, v.ExpiresAt).UTC(), p.MaxUses, p.MayDelegate
+	given.Uses, given.RequiredApprovals = 0, 0
 	if p.Services != nil {
 		given.Services = p.Services
 	}
@@ -313,7 +315,8 @@ func (v *bindingVersion) mayGive(p stack.BindingDelegateParams, now time.Time) e
 			"allowed": "a binding that was approved with may_delegate"})
 	}
 	if v.of.depth == maxDelegationDepth {
-		return refuse(http.StatusBadRequest, "DELEGATION_DEPTH_EXCEEDED", fmt.Sprintf("a binding may be delegated over at most %d hops", maxDelegationDepth),
+		return refuse(http.StatusBadRequest, "DELEGATION_DEPTH_EXCEEDED",
+			fmt.Sprintf("a binding may be delegated over at most %d hops", maxDelegationDepth),
 			map[string]any{"check": "binding_delegation", "sent": v.of.depth + 1, "allowed": maxDelegationDepth})
 	}
 	if p.AgentID == v.AgentID {

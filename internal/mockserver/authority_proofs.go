@@ -55,7 +55,8 @@ func (s *Server) importProof(_ context.Context, c *caller, in importProofIn) (*p
 		return nil, err
 	}
 	if content == "" || len(content) > maxProofContent {
-		return nil, invalid("body.content", fmt.Sprintf("%d bytes long", len(content)), fmt.Sprintf("1 to %d bytes long", maxProofContent))
+		return nil, invalid("body.content", fmt.Sprintf("%d bytes long", len(content)),
+			fmt.Sprintf("1 to %d bytes long", maxProofContent))
 	}
 	if _, err := op.activePrincipal(b.PrincipalID); err != nil {
 		return nil, err

@@ -13,7 +13,8 @@ type createOIDCRequestIn struct {
 
 // createOIDCRequest asks a human. It grants nothing: what they approve is a proof, on which a binding may rest.
 // (contract: server-api 25)
-func (s *Server) createOIDCRequest(ctx context.Context, c *caller, in createOIDCRequestIn) (*stack.EnterpriseOIDCRequest, error) {
+func (s *Server) createOIDCRequest(ctx context.Context, c *caller,
+	in createOIDCRequestIn) (*stack.EnterpriseOIDCRequest, error) {
 	op, now, b := c.op, s.clock.now(), in.Body
 	if err := firstError(filled("body.purpose", b.Purpose), atMost("body.purpose", b.Purpose, maxPurpose)); err != nil {
 		return nil, err

@@ -181,8 +181,8 @@ func (call *proxyCall) reaches(v *bindingVersion) bool {
 
 // recordUse puts a use on record.
 func (call *proxyCall) recordUse(ref stack.AuthorityRef, outcome stack.UseOutcome, reason string) *stack.AuthorityUse {
-	u := &stack.AuthorityUse{ID: newID("use_"), OperatorID: call.op.id, BindingID: ref.BindingID, BindingVersion: ref.BindingVersion,
-		AgentID: call.passport.agentID(), PassportJTI: call.passport.jti(), MissionID: call.passport.mission.MissionID,
+	u := &stack.AuthorityUse{ID: newID("use_"), OperatorID: call.op.id, BindingID: ref.BindingID,
+		BindingVersion: ref.BindingVersion, AgentID: call.passport.agentID(), PassportJTI: call.passport.jti(), MissionID: call.passport.mission.MissionID,
 		ReceiverID: ref.ReceiverID, Service: clip(call.in.Service), Method: call.in.Method, Outcome: outcome, Reason: reason,
 		UsedAt: call.now}
 	if call.target != nil {
