@@ -271,3 +271,31 @@ func TestAuthorityBindingNeedsAProfile(t *testing.T) {
 		ReceiverID: "r", Services: []string{"slack"}, ProofIDs: []string{"x"}, Purpose: "y", IdempotencyKey: authorityKey()})
 	requireState(t, err, "not active")
 }
+
+// Profiles are settings of the organisation: a member needs to be an admin to change them.
+func TestAuthorityOfMembers(t *testing.T) {
+	t.Parallel()
+	s := newAuthorityStage(t)
+	for role, may := range map[stack.TeamRole][2]bool{ // make a principal, change the profile
+		stack.RoleReadonly: {false, false}, stack.RoleStandard: {true, false}, stack.RoleAdmin: {true, true}} {
+		_, member := join(t, s.Server, stack.TeamInviteParams{Role: role})
+		_, err := member.Authority.ListPrincipals(t.Context())
+		require.NoError(t, err, role)
+		made := failure(member.Authority.CreatePrincipal(t.Context(), stack.PrincipalParams{Kind: stack.PrincipalPerson,
+			DisplayName: "x", IdempotencyKey: authorityKey()}))
+		created := failure(member.Authority.CreateProfileVersion(t.Context(), stack.ProfileVersionParams{
+			ProfileKind: stack.ProfileReceiver, IdempotencyKey: authorityKey()}))
+		draft, err := s.api.CreateProfileVersion(t.Context(), stack.ProfileVersionParams{ProfileKind: stack.ProfileReceiver,
+			IdempotencyKey: authorityKey()})
+		require.NoError(t, err)
+		activated := failure(member.Authority.ActivateProfileVersion(t.Context(), draft.ID,
+			stack.ProfileActivateParams{ProfileKind: stack.ProfileReceiver, IdempotencyKey: authorityKey()}))
+		for err, ok := range map[*error]bool{&made: may[0], &created: may[1], &activated: may[1]} {
+			if ok {
+				require.NoError(t, *err, role)
+				continue
+			}
+			require.ErrorIs(t, *err, stack.ErrForbidden, role)
+		}
+	}
+}

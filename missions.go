@@ -55,7 +55,7 @@ type MissionOpenParams struct {
 	CapBehavior          map[string]CapBehavior `json:"cap_behavior,omitempty"` // by the cap's name on the wire
 
 	ParentPassportServices []string `json:"parent_passport_services,omitempty"`
-	// AuthorityBindingIDs are the bindings that passports of the Mission carry unless they name some of them.
+	// AuthorityBindingIDs are the bindings that passports of the Mission carry unless they name some of them; others they cannot.
 	AuthorityBindingIDs []string `json:"authority_binding_ids,omitempty"`
 
 	// FleetPolicyID makes it a Mission of a fleet, whose member AgentID then must name: it reaches what the fleet's policy
@@ -114,7 +114,8 @@ type OpenedMission struct {
 }
 
 // Open opens a Mission without issuing a passport. It fails with a [*ParamError] or [ErrInvalidRequest], and with
-// [ErrNotFound] for an agent, fleet policy or authority binding that there is not.
+// [ErrNotFound] for an agent, fleet policy or authority binding that there is not, and with [ErrAuthorityBindingInactive]
+// for a binding that is not in force or is another agent's.
 //
 // A Mission of a fleet also fails with [ErrFleetRevoked], with [ErrFleetMembershipRequired], with [ErrScopeEscalation] for access
 // and operations that the policy does not give, with [ErrFleetLimitExceeded] for limits and lifetimes beyond the policy's and

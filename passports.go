@@ -280,7 +280,8 @@ func (p PassportDelegateParams) LogValue() slog.Value {
 
 // Delegate issues a passport to another agent under a parent passport: at most four hops, narrowing only, and never to an
 // agent of a weaker accountability mode. It fails with [ErrDelegationDepthExceeded], [ErrScopeEscalation], or code
-// DELEGATION_ACCOUNTABILITY_VIOLATION, and with a [*ParamError] when a named service is not in the parent's token.
+// DELEGATION_ACCOUNTABILITY_VIOLATION, and with a [*ParamError] when a named service is not in the parent's token. Of the
+// parent's authority bindings it carries what [AuthorityService.DelegateBinding] has given to the agent.
 //
 // POST /v1/passports/delegate
 func (s *PassportsService) Delegate(ctx context.Context, params PassportDelegateParams) (*Passport, error) {

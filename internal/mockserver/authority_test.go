@@ -2,7 +2,6 @@ package mockserver
 
 import (
 	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -78,13 +77,7 @@ func TestAuthorityOfAnotherOperator(t *testing.T) {
 	receiver, err := client.Authority.GetReceiver(ctx, binding.ReceiverID)
 	require.NoError(t, err)
 
-	other := newOperator(s, newID("op_"))
-	key := newAPIKey(other.id)
-	s.operators[other.id] = other
-	s.keys[sha256.Sum256([]byte(key))] = other
-	stranger, err := stack.New(stack.WithAPIKey(key), stack.WithBaseURL("http://mock.test"),
-		stack.WithHTTPClient(&http.Client{Transport: direct{s}}))
-	require.NoError(t, err)
+	_, stranger := newStranger(t, s)
 	own, _ := authorised(t, s, stranger)
 	agents, err := stranger.Agents.List(ctx)
 	require.NoError(t, err)
