@@ -41,7 +41,7 @@ func TestAuthorityBindingLife(t *testing.T) {
 	assert.Equal(t, stack.BindingPending, s.status(t, draft.ID, 1))
 	_, page := s.fetch(t, "GET", first.ApprovalURL, "")
 	for _, line := range []string{"An approval by a@example.com", "Purpose: Answer tickets", "Services: slack", draft.Digest,
-		"Principal &lt;P&gt;", "Please &lt;look&gt;"} {
+		s.agent.ID, "Before: Slack (slack.com)", "At most 7 uses", "Principal &lt;P&gt;", "Please &lt;look&gt;"} {
 		assert.Contains(t, page, line)
 	}
 	status, page := s.fetch(t, "POST", first.ApprovalURL+"/approve", "")

@@ -69,24 +69,39 @@ func (op *operator) askToApprove(ctx context.Context, v *bindingVersion, name, m
 		Message: message, Status: stack.RequestPending, CreatedAt: now, ExpiresAt: earlier(now.Add(decisionLifetime), v.ExpiresAt)}
 	r.ApprovalURL = decisionURL(ctx, r.ID)
 	v.of.requests = append(v.of.requests, r)
-	lines := []string{"Purpose: " + v.Purpose, "Agent: " + v.AgentID, "Services: " + strings.Join(v.Services, ", "),
-		"Receiver: " + v.ReceiverID, "Until: " + v.ExpiresAt.Format(time.RFC3339), "What it says in full: " + v.Digest}
-	if p, ok := op.authority.principals.get(v.PrincipalID); ok {
-		lines = append(lines, "On the authority of "+p.DisplayName)
-	}
-	if v.MayDelegate {
-		lines = append(lines, "The agent may delegate it to others")
-	}
-	if message != "" {
-		lines = append(lines, message)
-	}
 	op.ask(&decision{id: r.ID, principalID: v.PrincipalID, bindingID: v.ID, version: v.Version, title: "An approval by " + name,
-		lines: lines, expiresAt: r.ExpiresAt, status: &r.Status, decidedAt: &r.DecidedAt,
+		lines: op.inWords(v, message), expiresAt: r.ExpiresAt, status: &r.Status, decidedAt: &r.DecidedAt,
 		decided: func(at time.Time) error {
 			op.weighApprovals(v, at)
 			return nil
 		}})
 	return r
+}
+
+// inWords is what a person approves.
+func (op *operator) inWords(v *bindingVersion, message string) []string {
+	var lines []string
+	if message != "" {
+		lines = append(lines, message)
+	}
+	lines = append(lines, "Purpose: "+v.Purpose)
+	if p, ok := op.authority.principals.get(v.PrincipalID); ok {
+		lines = append(lines, "On the authority of: "+p.DisplayName)
+	}
+	if a, ok := op.agents.get(v.AgentID); ok {
+		lines = append(lines, "Agent: "+a.Name+" ("+a.ID+")")
+	}
+	if r, ok := op.authority.receivers.get(v.ReceiverID); ok {
+		lines = append(lines, "Before: "+r.Name+" ("+strings.Join(r.Hosts, ", ")+")")
+	}
+	lines = append(lines, "Services: "+strings.Join(v.Services, ", "), "Until: "+v.ExpiresAt.Format(time.RFC3339))
+	if v.MaxUses > 0 {
+		lines = append(lines, fmt.Sprintf("At most %d uses", v.MaxUses))
+	}
+	if v.MayDelegate {
+		lines = append(lines, "The agent may delegate it to other agents")
+	}
+	return append(lines, "Digest of all this: "+v.Digest)
 }
 
 // weighApprovals looks whether a version is approved or rejected now. What is left to decide is cancelled.
