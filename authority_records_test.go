@@ -349,3 +349,45 @@ func TestAuthorityInDelegatedPassports(t *testing.T) {
 	require.ErrorIs(t, err, stack.ErrAuthorityBindingInactive)
 	assert.Equal(t, "exhausted", requireRefused(t, err, 403, "AUTHORITY_BINDING_INACTIVE").Details["reason"])
 }
+
+// A simulation tells of a binding that has lapsed, and is no use of it, nor of one in force.
+func TestAuthorityInSimulations(t *testing.T) {
+	t.Parallel()
+	s := newAuthorityStage(t)
+	b := s.active(t)
+	pass := s.issue(t, carrying(b.ID))
+	keep := false
+	simulate := func() *stack.IntentSimulation {
+		rows := len(s.Audit())
+		sim, err := s.client.Intents.Simulate(t.Context(), stack.IntentSimulateParams{Intent: stack.IntentOf(post("#a")), Persist: &keep,
+			PassportToken: pass.Token})
+		require.NoError(t, err)
+		assert.Empty(t, s.uses(t))
+		assert.Len(t, s.Audit(), rows)
+		return sim
+	}
+	assert.True(t, simulate().Allowed)
+	_, err := s.api.RevokeBinding(t.Context(), b.ID, authorityReason("x"))
+	require.NoError(t, err)
+	sim := simulate()
+	assert.False(t, sim.Allowed)
+	assert.Equal(t, "AUTHORITY_BINDING_INACTIVE", sim.DenialReasons[0].Code)
+}
+
+// A raw credential is not handed out under a passport whose authority has lapsed.
+func TestAuthorityAndRawCredentials(t *testing.T) {
+	t.Parallel()
+	s := newAuthorityStage(t)
+	agent := s.Agent(t, stacktest.AgentConfig{Mode: stack.Logged, Access: stack.CredentialDirect, Services: []string{"slack"}})
+	b := s.active(t, func(p *stack.AuthorityBindingParams) { p.AgentID = agent.ID })
+	pass, err := s.client.Passports.Issue(t.Context(), stack.PassportIssueParams{AgentID: agent.ID,
+		MissionIDs: []string{s.mission(t, time.Hour)}, Intent: &stack.Intent{Summary: "x", Services: []string{"slack"}},
+		AuthorityBindingIDs: []string{b.ID}})
+	require.NoError(t, err)
+	_, err = s.client.Credentials.Get(t.Context(), "slack", stack.CredentialParams{PassportToken: pass.Token})
+	require.NoError(t, err)
+	_, err = s.api.RevokeBinding(t.Context(), b.ID, authorityReason("x"))
+	require.NoError(t, err)
+	_, err = s.client.Credentials.Get(t.Context(), "slack", stack.CredentialParams{PassportToken: pass.Token})
+	require.ErrorIs(t, err, stack.ErrAuthorityBindingInactive)
+}

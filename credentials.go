@@ -33,8 +33,8 @@ type CredentialParams struct {
 
 // Get reads the credential of a provider: of the newest connection that the passport reaches or, without a passport, that
 // the operator has. It fails with [ErrNotFound] when there is none, with [ErrForbidden] when the provider is outside the
-// passport's scope, with [ErrCredentialAccessDenied] when the agent is proxy_only, and with [ErrPassportRevoked] or
-// [ErrPassportExpired].
+// passport's scope, with [ErrAuthorityBindingInactive] when a binding that the passport carries is not in force any more, with
+// [ErrCredentialAccessDenied] when the agent is proxy_only, and with [ErrPassportRevoked] or [ErrPassportExpired].
 //
 // GET /v1/credentials/{provider}
 func (s *CredentialsService) Get(ctx context.Context, provider string, params CredentialParams) (*Credential, error) {

@@ -147,28 +147,50 @@ type lapsedBinding struct {
 	reason string
 }
 
-// checkAuthority looks at the bindings that the passport carries: as soon as one is not in force any more, the passport is
-// good for no call. Those that cover the service are used by the call, unless it only asks again for the answer of an earlier
-// one.
-func (s *Server) checkAuthority(call *proxyCall) error {
-	for _, ref := range call.passport.claims.STK.AuthorityRefs {
-		var v *bindingVersion
+func (l *lapsedBinding) refusal() error {
+	return bindingInactive(l.ref.BindingID, l.reason, map[string]any{"binding_version": l.ref.BindingVersion})
+}
+
+// carried finds the version that a passport's reference names, unless its binding was erased.
+func (op *operator) carried(ref stack.AuthorityRef) (*bindingVersion, bool) {
+	b, ok := op.authority.bindings.get(ref.BindingID)
+	if !ok {
+		return nil, false
+	}
+	return b.versions[ref.BindingVersion-1], true
+}
+
+// lapsedOf finds a binding of a passport that is not in force any more, nil where all are: as soon as one is not, the passport
+// is good for nothing.
+func (op *operator) lapsedOf(p *passport) *lapsedBinding {
+	for _, ref := range p.claims.STK.AuthorityRefs {
 		reason := "erased"
-		if b, ok := call.op.authority.bindings.get(ref.BindingID); ok {
-			v = b.versions[ref.BindingVersion-1]
-			reason = call.op.lapse(v)
-		}
-		used := v != nil && slices.Contains(v.Services, call.in.Service) && !call.isRepetition()
-		if reason == "" && used && v.exhausted() {
-			reason = "exhausted"
+		if v, ok := op.carried(ref); ok {
+			reason = op.lapse(v)
 		}
 		if reason != "" {
-			call.lapsed = &lapsedBinding{ref, reason}
-			return bindingInactive(ref.BindingID, reason, map[string]any{"binding_version": ref.BindingVersion})
+			return &lapsedBinding{ref, reason}
 		}
-		if used {
-			call.authority = append(call.authority, underAuthority{version: v, present: call.reaches(v)})
+	}
+	return nil
+}
+
+// checkAuthority looks at the bindings that the passport carries. Those that cover the service are used by the call, unless it
+// only asks again for the answer of an earlier one.
+func (s *Server) checkAuthority(call *proxyCall) error {
+	if call.lapsed = call.op.lapsedOf(call.passport); call.lapsed != nil {
+		return call.lapsed.refusal()
+	}
+	for _, ref := range call.passport.claims.STK.AuthorityRefs {
+		v, ok := call.op.carried(ref)
+		if !ok || !slices.Contains(v.Services, call.in.Service) || call.isRepetition() {
+			continue
 		}
+		if v.exhausted() {
+			call.lapsed = &lapsedBinding{ref, "exhausted"}
+			return call.lapsed.refusal()
+		}
+		call.authority = append(call.authority, underAuthority{version: v, present: call.reaches(v)})
 	}
 	return nil
 }

@@ -285,6 +285,9 @@ func (s *Server) admitRead(op *operator, token stack.Secret, now time.Time,
 	if err := op.mustMeet(now, p, conn.Provider); err != nil {
 		return p, nil, err
 	}
+	if lapsed := op.lapsedOf(p); lapsed != nil {
+		return p, nil, lapsed.refusal()
+	}
 	if a, ok := op.agents.get(p.agentID()); !ok || a.CredentialAccess == stack.CredentialProxyOnly {
 		return p, nil, refuse(http.StatusForbidden, "CREDENTIAL_ACCESS_DENIED",
 			"the agent may use credentials through the proxy only", map[string]any{
