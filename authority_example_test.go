@@ -78,7 +78,7 @@ func actOnAuthority(ctx context.Context, srv *stacktest.Server, client *stack.Cl
 	err = client.Passports.RunMission(ctx, stack.MissionParams{AgentID: agentID, MissionID: opened.MissionID,
 		Intent: "Answer tickets", Services: []string{"slack"}},
 		func(ctx context.Context, mission *stack.Mission) error {
-			_, err := mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: http.MethodPost,
+			_, err = mission.Proxy(ctx, stack.ProxyRequest{Service: "slack", Method: http.MethodPost,
 				URL: "https://slack.com/api/chat.postMessage", Body: map[string]any{"text": "On it"}})
 			return err
 		})

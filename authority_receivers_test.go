@@ -113,8 +113,8 @@ func TestAuthorityReceiverAnswers(t *testing.T) {
 		"not base64url":   {challenge.ResponseURL, k.ID, "***", 400, "body.signature"},
 		"too short":       {challenge.ResponseURL, k.ID, "AAAA", 400, "body.signature"},
 	} {
-		body, err := json.Marshal(map[string]string{"key_id": tt.keyID, "signature": tt.signature})
-		require.NoError(t, err)
+		body, failed := json.Marshal(map[string]string{"key_id": tt.keyID, "signature": tt.signature})
+		require.NoError(t, failed)
 		status, answer := s.fetch(t, "POST", tt.url, string(body))
 		assert.Equal(t, tt.status, status, "%s: %s", name, answer)
 		assert.Contains(t, answer, tt.text, name)
@@ -187,8 +187,8 @@ func TestAuthorityReceiverKeys(t *testing.T) {
 	require.NoError(t, err, "it has shown another key")
 
 	for range 9 { // with the one above, ten are active
-		_, more, err := ed25519.GenerateKey(nil)
-		require.NoError(t, err)
+		_, more, failed := ed25519.GenerateKey(nil)
+		require.NoError(t, failed)
 		s.addKey(t, s.receiver.ID, more)
 	}
 	_, more, err := ed25519.GenerateKey(nil)
