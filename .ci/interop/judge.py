@@ -116,7 +116,7 @@ BINDING = (
     "id operator_id version status principal_id agent_id receiver_id receiver_profile_version_id services proofs purpose "
     "uses digest created_at expires_at"
 )
-APPROVAL = "id operator_id binding_id binding_version approver approval_url status created_at expires_at"
+SIGN_OFF = "id operator_id binding_id binding_version approver approval_url status created_at expires_at"
 RECEIVER = "id operator_id name hosts status keys created_at"
 RECEIVER_KEY = "id receiver_id algorithm public_key status created_at"
 CHALLENGE = "id receiver_id challenge response_url expires_at"
@@ -311,8 +311,8 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("POST", "/v1/authority/bindings", "binding", {"binding": BINDING}),
     ("GET", "/v1/authority/bindings", "bindings", {"bindings": BINDING}),
     ("GET", "/v1/authority/bindings/{}", "binding", {"binding": BINDING}),
-    ("POST", "/v1/authority/bindings/{}/approval-requests", "approval_requests", {"approval_requests": APPROVAL}),
-    ("GET", "/v1/authority/bindings/{}/approval-requests", "approval_requests", {"approval_requests": APPROVAL}),
+    ("POST", "/v1/authority/bindings/{}/approval-requests", "approval_requests", {"approval_requests": SIGN_OFF}),
+    ("GET", "/v1/authority/bindings/{}/approval-requests", "approval_requests", {"approval_requests": SIGN_OFF}),
     ("POST", "/v1/authority/bindings/{}/activate", "binding", {"binding": BINDING}),
     ("POST", "/v1/authority/bindings/{}/delegate", "binding", {"binding": BINDING}),
     ("POST", "/v1/authority/bindings/{}/revoke", "binding", {"binding": BINDING}),
