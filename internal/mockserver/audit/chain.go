@@ -27,7 +27,7 @@ func (c *Chain) Append(e stack.AuditEntry) stack.AuditEntry {
 	}
 	e.Timestamp = time.UnixMilli(max(e.Timestamp.UnixMilli(), last)).UTC()
 	e.PrevEntryHash, _ = c.Head()
-	e.EntryHash = Hash(e)
+	e.EntryHash = e.Hash()
 	c.rows = append(c.rows, e)
 	return e
 }
@@ -130,7 +130,7 @@ func (c *Chain) Verify(from, to time.Time, limit int) Result {
 	for i := start; i < end && r.Valid; i++ {
 		e := &c.rows[i]
 		r.Checked++
-		if want := Hash(*e); want != e.EntryHash {
+		if want := e.Hash(); want != e.EntryHash {
 			r.FirstBreak = &Break{i, e.EntryID, EntryHashMismatch, want, e.EntryHash}
 		} else if want := c.hashBefore(i); want != e.PrevEntryHash {
 			r.FirstBreak = &Break{i, e.EntryID, PrevHashMismatch, want, e.PrevEntryHash}
