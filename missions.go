@@ -3,7 +3,6 @@ package stack
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -397,13 +396,15 @@ func (s *MissionsService) Activity(ctx context.Context, missionID string) (*Miss
 	return send[MissionActivity](ctx, s.client, get("/v1/missions/{mission_id}/replay", missionID))
 }
 
-// OperatorReview is a signed review of a Mission by its operator.
+// OperatorReview is a signed review of a Mission by its operator. Of the mock's, Claim has the type operator_review.
 type OperatorReview struct {
 	ClaimID    string         `json:"claim_id"`
 	OperatorID string         `json:"operator_id"`
 	IssuedAt   time.Time      `json:"issued_at_ms"` // epoch milliseconds on the wire
 	Claim      map[string]any `json:"claim,omitempty"`
 	Body       map[string]any `json:"body,omitempty"` // the older name of Claim
+
+	EnvelopeCOSE string `json:"envelope_cose,omitempty"` // the claim as it was signed; in the [EvidenceManifest] of an air-gapped pack
 }
 
 // MarshalJSON writes the time in epoch milliseconds.
@@ -433,7 +434,9 @@ type operatorReviewList struct {
 	Items []OperatorReview `json:"items"`
 }
 
-// ListOperatorReviews returns the signed reviews of a Mission. It fails with [ErrNotFound].
+// ListOperatorReviews returns the signed reviews of a Mission, newest first: a live one has none; the first is issued when
+// the Mission ends, and a further revision with every checkout and every decided review after that. It fails with
+// [ErrNotFound].
 //
 // GET /v1/missions/{mission_id}/operator-reviews
 func (s *MissionsService) ListOperatorReviews(ctx context.Context, missionID string) ([]OperatorReview, error) {
@@ -466,18 +469,11 @@ func (s *MissionsService) ListDossiers(ctx context.Context, missionID string) ([
 	return dossiers, nil
 }
 
-// DownloadOperatorReview writes the exact COSE bytes of a signed review to w and returns their number. It fails with
-// [ErrNotFound].
+// DownloadOperatorReview writes the exact COSE bytes of a signed review, which [VerifyClaimCOSE] takes, to w and returns
+// their number. It fails with [ErrNotFound], and as w does.
 //
 // GET /v1/missions/{mission_id}/operator-reviews/{claim_id}/download
 func (s *MissionsService) DownloadOperatorReview(ctx context.Context, missionID, claimID string, w io.Writer) (int64, error) {
-	ans, err := s.client.transport.do(ctx, get("/v1/missions/{mission_id}/operator-reviews/{claim_id}/download", missionID, claimID))
-	if err != nil {
-		return 0, err
-	}
-	n, err := w.Write(ans.body)
-	if err != nil {
-		return int64(n), fmt.Errorf("stack: writing the review: %w", err)
-	}
-	return int64(n), nil
+	return s.client.download(ctx, get("/v1/missions/{mission_id}/operator-reviews/{claim_id}/download", missionID, claimID),
+		"review", w)
 }

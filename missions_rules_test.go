@@ -302,7 +302,7 @@ func TestMissionsAllPages(t *testing.T) {
 	}
 }
 
-// Signed reviews come from the hosted dashboard only, so another server stands for it here.
+// The mock issues no dossiers, and no reviews in other forms than its own, so another server stands for the hosted one here.
 func TestReviewsOfADashboard(t *testing.T) {
 	t.Parallel()
 	const items = `{"items":[

@@ -51,6 +51,7 @@ type Client struct {
 	Notifications   *NotificationsService
 	DeliveryMethods *DeliveryMethodsService
 	Authority       *AuthorityService
+	EvidencePacks   *EvidencePacksService
 
 	transport *transport
 	poller    *poller
@@ -215,6 +216,7 @@ func New(opts ...Option) (*Client, error) {
 	c.DeliveryMethods = &DeliveryMethodsService{c}
 	c.Fleets = &FleetsService{c}
 	c.Authority = &AuthorityService{c}
+	c.EvidencePacks = &EvidencePacksService{c}
 	return c, nil
 }
 

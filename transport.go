@@ -115,6 +115,19 @@ func sendList[T any](ctx context.Context, c *Client, cl *call) ([]T, error) {
 	return *out, nil
 }
 
+// download makes a call whose answer is bytes, and writes them to w; what names them in the error of a writer that fails.
+func (c *Client) download(ctx context.Context, cl *call, what string, w io.Writer) (int64, error) {
+	ans, err := c.transport.do(ctx, cl)
+	if err != nil {
+		return 0, err
+	}
+	n, err := w.Write(ans.body)
+	if err != nil {
+		return int64(n), fmt.Errorf("stack: writing the %s: %w", what, err)
+	}
+	return int64(n), nil
+}
+
 // answer is a read response with a good status.
 type answer struct {
 	status int

@@ -22,6 +22,7 @@ from getstack.delivery_methods import DeliveryMethodService
 from getstack.detector_config import DetectorConfigService
 from getstack.dropoffs import DropoffService
 from getstack.fleets import FleetsService
+from getstack.evidence_packs import EvidencePacksService
 from getstack.identity import IdentityService
 from getstack.intents import IntentsService
 from getstack.llm import (
@@ -68,6 +69,7 @@ JUDGED = (
     IntentsService,
     SkillService,
     FleetsService,
+    EvidencePacksService,
     TeamService,
     NotificationService,
     DeliveryMethodService,
@@ -96,6 +98,8 @@ INVOCATION = (
     "execution_duration_ms"
 )
 SKILL_REQUEST = "id operator_id description desired_input_schema desired_output_schema max_price_cents tags status created_at"
+PACK = "pack_id claim_id pack_claim"
+PACK_CLAIM = "type claim_id pack_id operator_id issued_at_ms scope manifest_sha256"
 MEMBER = "id operator_id email name role status allowed_connections invited_at"
 METER = "tier limit used remaining period"
 DETECTOR = "detector_key enabled custom_patterns whitelist_patterns severity_overrides created_at updated_at"
@@ -208,7 +212,10 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("POST", "/v1/missions/{}/complete", "mission_id claim_id terminal_state completed_at transitioned", {}),
     ("GET", "/v1/missions", "items", {"items": "mission_id status"}),
     ("GET", "/v1/missions/{}", "mission_id status", {}),
-    ("GET", "/v1/missions/{}/operator-reviews", "items", {}),
+    ("GET", "/v1/missions/{}/operator-reviews", "items", {"items": "claim_id operator_id issued_at_ms claim"}),
+    ("POST", "/v1/evidence-packs", PACK + " manifest", {"pack_claim": PACK_CLAIM}),
+    ("GET", "/v1/evidence-packs", "items", {"items": PACK}),
+    ("GET", "/v1/evidence-packs/{}", PACK + " envelope_cose", {"pack_claim": PACK_CLAIM}),
     ("GET", "/v1/operators/me/identity-settings", SETTINGS, {}),
     ("PATCH", "/v1/operators/me/identity-settings", SETTINGS, {}),
     ("GET", "/v1/identity/providers", "[]", {"[]": "key name layers assurance description"}),
@@ -367,6 +374,8 @@ class Judge:
         if response.status_code != 204:
             kind = response.headers.get("content-type", "")
             if kind == "text/event-stream" and request.url.path.startswith("/v1/llm/"):
+                return
+            if kind.startswith("application/cose") and request.url.path.endswith("/download"):
                 return
             if kind.split(";")[0].strip() != "application/json":
                 self.violations.append(f"{where}: content type {kind!r}")

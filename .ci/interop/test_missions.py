@@ -8,6 +8,7 @@ import pytest
 from getstack import ForbiddenError, MissionEndedError, NotFoundError, StackError, UnauthorizedError
 
 from conftest import POST_MESSAGE, World
+from cose import read_claim
 from test_passports import claims, when
 
 
@@ -171,9 +172,17 @@ def test_activity(world: World) -> None:
 def test_operator_reviews(world: World) -> None:
     mission = world.stack.missions.open("Interop")["mission_id"]
     assert world.stack.missions.list_operator_reviews(mission)["items"] == []
-    assert world.stack.missions.list_dossiers(mission) == {"items": []}
     with pytest.raises(NotFoundError):
         world.stack.missions.download_operator_review(mission, "pc_unknown")
+    world.stack.missions.complete(mission)
+    (review,) = world.stack.missions.list_operator_reviews(mission)["items"]
+    assert review["claim"]["type"] == "operator_review"
+    assert (review["claim"]["mission_id"], review["claim"]["terminal_state"]) == (mission, "completed_successful")
+    assert review["operator_id"] == world.mock.operator_id
+    assert type(review["issued_at_ms"]) is int
+    signed = world.stack.missions.download_operator_review(mission, review["claim_id"])
+    assert read_claim(signed, world.mock.url) == review["claim"]
+    assert world.stack.missions.list_dossiers(mission) == {"items": []}
 
 
 @pytest.mark.parametrize("method", ["get", "complete", "renew", "activity", "list_operator_reviews"])

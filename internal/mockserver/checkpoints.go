@@ -150,6 +150,7 @@ func (s *Server) checkoutPassport(_ context.Context, c *caller, in checkpointIn)
 	if a, ok := op.agents.get(p.agentID()); ok {
 		a.baseline.Add(account.Actions())
 	}
+	op.reviewMission(now, p.mission, causeCheckout, p.checkout)
 	return &result, nil
 }
 

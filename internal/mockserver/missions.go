@@ -26,7 +26,10 @@ type mission struct {
 	passports   []*passport
 	flow        *detect.Flow
 	events      []stack.MissionEvent
-	fleet       *fleetPermit // nil outside fleets
+	fleet       *fleetPermit           // nil outside fleets
+	signals     map[stack.Severity]int // security events of its passports
+	reviews     []stack.OperatorReview // newest last
+	revisions   int                    // reviews issued, those that are no longer kept too
 }
 
 func missionRoutes() []route {
@@ -117,16 +120,17 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 			return nil, err
 		}
 	}
-	m := &mission{fleet: permit, operator: op, maxDuration: p.MaxDuration, flow: detect.NewFlow(), MissionRecord: stack.MissionRecord{
-		MissionID: newID("ms_"), ClaimID: newID("pc_"), OperatorID: op.id, AgentID: p.AgentID, Status: stack.MissionLive,
-		IntentSummary: p.IntentSummary, IntentServices: p.IntentServices, OpenedAt: now, ExpiresAt: now.Add(or(p.ExpiresIn, defaultMissionLifetime)),
-		Caps: stack.MissionCaps{MaxActions: p.MaxActions, MaxActionsPerService: p.MaxActionsPerService, MaxDropoffBytes: p.MaxDropoffBytes,
-			MaxDurationSeconds: int(p.MaxDuration / time.Second), MaxConcurrentIntents: p.MaxConcurrentIntents,
-			CoverageCapCents: p.CoverageCapCents, CapBehavior: p.CapBehavior},
-		Usage: stack.MissionUsage{ActionsPerService: map[string]int{}}, Passports: []string{},
-		ExpectedCounterparties: p.ExpectedCounterparties, BaselineProfile: p.BaselineProfile, ExpectedOutputShape: p.ExpectedOutputShape,
-		ParentPassportServices: p.ParentPassportServices, AuthorityBindingIDs: p.AuthorityBindingIDs,
-	}}
+	m := &mission{fleet: permit, operator: op, maxDuration: p.MaxDuration, flow: detect.NewFlow(),
+		signals: map[stack.Severity]int{}, MissionRecord: stack.MissionRecord{
+			MissionID: newID("ms_"), ClaimID: newID("pc_"), OperatorID: op.id, AgentID: p.AgentID, Status: stack.MissionLive,
+			IntentSummary: p.IntentSummary, IntentServices: p.IntentServices, OpenedAt: now, ExpiresAt: now.Add(or(p.ExpiresIn, defaultMissionLifetime)),
+			Caps: stack.MissionCaps{MaxActions: p.MaxActions, MaxActionsPerService: p.MaxActionsPerService, MaxDropoffBytes: p.MaxDropoffBytes,
+				MaxDurationSeconds: int(p.MaxDuration / time.Second), MaxConcurrentIntents: p.MaxConcurrentIntents,
+				CoverageCapCents: p.CoverageCapCents, CapBehavior: p.CapBehavior},
+			Usage: stack.MissionUsage{ActionsPerService: map[string]int{}}, Passports: []string{},
+			ExpectedCounterparties: p.ExpectedCounterparties, BaselineProfile: p.BaselineProfile, ExpectedOutputShape: p.ExpectedOutputShape,
+			ParentPassportServices: p.ParentPassportServices, AuthorityBindingIDs: p.AuthorityBindingIDs,
+		}}
 	if m.IntentServices == nil {
 		m.IntentServices = []string{}
 	}
@@ -135,7 +139,7 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 		permit.of.live[m.MissionID] = m
 	}
 	op.due.add(m.ExpiresAt, func(at time.Time) { op.missionDue(m, at) })
-	op.record(now, stack.AuditEntry{AgentID: m.AgentID, Action: "mission.open"})
+	op.record(now, stack.AuditEntry{AgentID: m.AgentID, TraceID: m.MissionID, Action: "mission.open"})
 	m.note(now, "mission.open", nil, map[string]any{"intent_summary": m.IntentSummary, "expires_at": m.ExpiresAt})
 	return m, nil
 }
@@ -338,7 +342,7 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 		delete(m.fleet.of.live, m.MissionID)
 	}
 	m.end = &stack.MissionEnd{MissionID: m.MissionID, ClaimID: newID("pc_"), TerminalState: terminal, CompletedAt: now, Transitioned: true, Reason: reason}
-	op.record(now, stack.AuditEntry{AgentID: m.AgentID, Action: action, ErrorMessage: reason})
+	op.record(now, stack.AuditEntry{AgentID: m.AgentID, TraceID: m.MissionID, Action: action, ErrorMessage: reason})
 	m.note(now, action, nil, map[string]any{"reason": reason})
 	for _, p := range m.passports {
 		if !p.ended() { // one that was checked out has its end on record
@@ -349,6 +353,7 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 		op.tell(now, stack.EventMissionRevoked, "The Mission "+m.MissionID+" was revoked: "+reason, map[string]any{
 			"mission_id": m.MissionID, "agent_id": m.AgentID, "reason": reason, "notes": notes})
 	}
+	op.reviewMission(now, m, causeEnd, nil)
 	return m.end
 }
 
@@ -442,28 +447,4 @@ func (m *mission) note(now time.Time, kind string, p *passport, data map[string]
 		event.PassportJTI, event.AgentID = p.jti(), p.agentID()
 	}
 	m.events = append(m.events, event)
-}
-
-type operatorReviews struct {
-	Items []stack.OperatorReview `json:"items"`
-}
-
-// listOperatorReviews: nobody has reviewed a Mission, since signed reviews are written in the hosted dashboard only.
-func (s *Server) listOperatorReviews(_ context.Context, c *caller, in missionIn) (*operatorReviews, error) {
-	if _, err := c.op.missionByID(in.MissionID); err != nil {
-		return nil, err
-	}
-	return &operatorReviews{Items: []stack.OperatorReview{}}, nil
-}
-
-type operatorReviewIn struct {
-	MissionID string `path:"mission_id"`
-	ClaimID   string `path:"claim_id"`
-}
-
-func (s *Server) downloadOperatorReview(_ context.Context, c *caller, in operatorReviewIn) (*none, error) {
-	if _, err := c.op.missionByID(in.MissionID); err != nil {
-		return nil, err
-	}
-	return nil, notFound("operator review", in.ClaimID)
 }

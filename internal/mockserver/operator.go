@@ -38,6 +38,8 @@ type operator struct {
 	events        table[stack.SecurityEvent]
 	detectors     map[detect.Signal]*stack.DetectorConfig // those that the operator has set
 	scanner       *inject.Scanner                         // by the operator's own rules
+	packs         table[evidencePack]
+	packBytes     int // of all their manifests
 	governance    table[governanceApproval]
 	operations    map[string]*operation // by operation id
 	keyed         map[string]*keyedCall // by scope and idempotency key

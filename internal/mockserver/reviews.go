@@ -85,5 +85,6 @@ func (s *Server) decideReview(_ context.Context, c *caller, in decideReviewIn) (
 	}
 	co.review = &stack.Review{ReviewID: newID("rev_"), CheckoutID: co.CheckoutID, AgentID: co.passport.agentID(),
 		Decision: p.Decision, Notes: p.Notes, PassportBlocked: known && a.PassportBlocked, DecidedAt: now}
+	op.reviewMission(now, co.passport.mission, causeDecision, co)
 	return co.review, nil
 }

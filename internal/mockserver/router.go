@@ -107,6 +107,7 @@ func routes() []route {
 		deliveryMethodRoutes(),
 		fleetRoutes(),
 		authorityRoutes(),
+		evidencePackRoutes(),
 	)
 }
 

@@ -24,6 +24,9 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 	if event.Metadata == nil {
 		event.Metadata = map[string]any{}
 	}
+	if p == nil || p.mode() != stack.Standard {
+		row.TraceID = event.ID
+	}
 	if p == nil {
 		op.record(now, row)
 		op.addEvent(now, event)
@@ -36,6 +39,7 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 		return
 	}
 	op.addEvent(now, event)
+	p.mission.signals[event.Severity]++
 	op.note(now, p, "security_event", map[string]any{
 		"signal_type": event.SignalType, "severity": event.Severity, "event_id": event.ID,
 	})
@@ -115,6 +119,6 @@ func (s *Server) resolveSecurityEvent(ctx context.Context, c *caller, in securit
 		return e, err
 	}
 	e.Resolved, e.ResolvedAt = true, s.clock.now()
-	c.op.record(e.ResolvedAt, stack.AuditEntry{AgentID: e.AgentID, PassportJTI: e.PassportJTI, Action: "security_event.resolve"})
+	c.op.record(e.ResolvedAt, stack.AuditEntry{AgentID: e.AgentID, PassportJTI: e.PassportJTI, TraceID: e.ID, Action: "security_event.resolve"})
 	return e, nil
 }

@@ -51,7 +51,7 @@ func mayByContract(role stack.TeamRole, method, pattern string) bool {
 	under := func(prefixes ...string) bool {
 		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(pattern, prefix) })
 	}
-	own := under("/v1/audit", "/v1/security-events")
+	own := under("/v1/audit", "/v1/security-events", "/v1/evidence-packs") // the last hold both of the others
 	read := method == http.MethodGet || pattern == "/v1/proxy/operations/get" || strings.HasSuffix(pattern, "/check-trust")
 	manage := !read && (under("/v1/team", "/v1/billing", "/v1/detectors", "/v1/authority/profile-versions", "/v1/notifications", "/v1/pii", "/v1/operators/me/identity-settings") ||
 		slices.Contains([]string{"/v1/intents/{approval_id}/approve", "/v1/fleets", "/v1/fleets/{policy_id}",
