@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math"
 	"strings"
 	"testing"
@@ -395,6 +396,31 @@ func FuzzParseJWKS(f *testing.F) {
 			require.Len(t, key, ed25519.PublicKeySize)
 		}
 	})
+}
+
+// An agent that keeps its key itself signs what it claims; who knows the public half can verify that anywhere.
+func ExampleSignClaim() {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		log.Fatal(err)
+	}
+	envelope, err := stack.SignClaim(stack.Claim{{"type", "intent"}, {"summary", "Acknowledge tickets"}}, private, "agt_1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	claim, err := stack.VerifyClaim(envelope, stack.PublicKeys{stack.AgentKeyID("agt_1"): public})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var content struct {
+		Type    string `json:"type"`
+		Summary string `json:"summary"`
+	}
+	if err = claim.Decode(&content); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(claim.KeyID, content.Type, "-", content.Summary)
+	// Output: agent:agt_1:v1 intent - Acknowledge tickets
 }
 
 func BenchmarkSignClaim(b *testing.B) {

@@ -32,69 +32,89 @@ type evidencePack struct {
 
 func evidencePackRoutes() []route {
 	return []route{
-		endpoint("POST", "/v1/evidence-packs", enterprise((*Server).exportEvidence), operatorOnly),
-		endpoint("GET", "/v1/evidence-packs", enterprise((*Server).listEvidence), operatorOnly),
-		endpoint("GET", "/v1/evidence-packs/{pack_id}", enterprise((*Server).getEvidence), operatorOnly),
-		endpoint("GET", "/v1/evidence-packs/{pack_id}/download", enterprise((*Server).downloadEvidence), operatorOnly),
+		endpoint("POST", "/v1/evidence-packs", (*Server).exportEvidence, operatorOnly, unlocked),
+		endpoint("GET", "/v1/evidence-packs", (*Server).listEvidence, operatorOnly),
+		endpoint("GET", "/v1/evidence-packs/{pack_id}", (*Server).getEvidence, operatorOnly),
+		endpoint("GET", "/v1/evidence-packs/{pack_id}/download", (*Server).downloadEvidence, operatorOnly),
 	}
 }
 
-// enterprise lets only operators on that plan call a handler. (contract: server-api 4 and 23)
-func enterprise[In, Out any](
-	handler func(*Server, context.Context, *caller, In) (*Out, error),
-) func(*Server, context.Context, *caller, In) (*Out, error) {
-	return func(s *Server, ctx context.Context, c *caller, in In) (*Out, error) {
-		if tier := c.op.policy.Tier; tier != stack.TierEnterprise {
-			return nil, refuse(http.StatusForbidden, "TIER_LIMIT_EXCEEDED", fmt.Sprintf("the %s plan has no evidence packs", tier),
-				map[string]any{"check": "plan_limit", "resource": packsResource, "tier": tier, "sent": tier, "allowed": stack.TierEnterprise})
-		}
-		return handler(s, ctx, c, in)
+// mayHavePacks refuses an operator who is not on the enterprise plan. (contract: server-api 4 and 23)
+func (op *operator) mayHavePacks() error {
+	tier := op.policy.Tier
+	if tier == stack.TierEnterprise {
+		return nil
 	}
+	return refuse(http.StatusForbidden, "TIER_LIMIT_EXCEEDED", fmt.Sprintf("the %s plan has no evidence packs", tier),
+		map[string]any{"check": "plan_limit", "resource": packsResource, "tier": tier, "sent": tier, "allowed": stack.TierEnterprise})
 }
 
 type exportEvidenceIn struct {
 	Body stack.EvidencePackExportParams `body:""`
 }
 
+// exportEvidence looks at the record under the operator's lock and encodes what it found without, which takes its time.
 func (s *Server) exportEvidence(_ context.Context, c *caller, in exportEvidenceIn) (*stack.EvidencePack, error) {
-	op, now := c.op, s.clock.now()
-	scope, err := parseScope("body.scope", in.Body.Scope)
+	m, err := s.draftPack(c.op, in.Body)
 	if err != nil {
 		return nil, err
 	}
-	var old *evidencePack
-	if id := in.Body.Supersedes; id != "" {
-		if old, err = op.supersedable(id, scope); err != nil {
-			return nil, err
-		}
-	}
-	if err = op.roomForPack(); err != nil {
-		return nil, err
-	}
-	m, err := s.gather(op, scope, now, in.Body.AirGap)
-	if err != nil {
-		return nil, err
-	}
-	m.PackID, m.Supersedes = newID("ep_"), in.Body.Supersedes
 	manifest, err := evidence.Build(*m, maxManifest)
 	if errors.Is(err, evidence.ErrTooLarge) {
-		return nil, refuse(http.StatusBadRequest, "INVALID_REQUEST", fmt.Sprintf("the manifest of %s would be over %d bytes", scope, maxManifest),
-			map[string]any{"check": "pack_size", "field": "body.scope", "sent": scope, "allowed": fmt.Sprintf(
+		return nil, refuse(http.StatusBadRequest, "INVALID_REQUEST", fmt.Sprintf("the manifest of %s would be over %d bytes", m.Scope, maxManifest),
+			map[string]any{"check": "pack_size", "field": "body.scope", "sent": m.Scope, "allowed": fmt.Sprintf(
 				"a scope with a manifest of at most %d bytes, such as a Mission", maxManifest)})
 	}
 	if err != nil {
 		return nil, err
 	}
+	return s.keepPack(c.op, m, manifest)
+}
+
+// draftPack gathers the content of a pack. What it refers to is never changed afterwards.
+func (s *Server) draftPack(op *operator, p stack.EvidencePackExportParams) (*stack.EvidenceManifest, error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	now := s.clock.now()
+	op.sweep(now)
+	if err := op.mayHavePacks(); err != nil {
+		return nil, err
+	}
+	scope, err := parseScope("body.scope", p.Scope)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = op.placeForPack(scope, p.Supersedes); err != nil {
+		return nil, err
+	}
+	m, err := s.gather(op, scope, now, p.AirGap)
+	if err != nil {
+		return nil, err
+	}
+	m.PackID, m.Supersedes = newID("ep_"), p.Supersedes
+	return m, nil
+}
+
+// keepPack signs a pack and puts it on record.
+func (s *Server) keepPack(op *operator, m *stack.EvidenceManifest, manifest []byte) (*stack.EvidencePack, error) {
 	sum := sha256.Sum256(manifest)
 	pack := &evidencePack{manifest: manifest, EvidencePack: stack.EvidencePack{PackID: m.PackID, ClaimID: newID("pc_")}}
 	pack.PackClaim = stack.EvidencePackClaim{Type: stack.EvidencePackType, Version: stack.EvidenceVersion, ClaimID: pack.ClaimID,
-		PackID: pack.PackID, OperatorID: op.id, IssuedAt: now, Scope: scope, Supersedes: m.Supersedes, AirGap: m.AirGap,
+		PackID: pack.PackID, OperatorID: op.id, IssuedAt: m.CreatedAt, Scope: m.Scope, Supersedes: m.Supersedes, AirGap: m.AirGap,
 		ManifestSHA256: hex.EncodeToString(sum[:]), ManifestBytes: len(manifest)}
 	answer, err := s.sealed(pack)
 	if err != nil {
 		return nil, err
 	}
 	answer.Manifest = manifest
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	now := s.clock.now()
+	op.sweep(now)
+	old, err := op.placeForPack(m.Scope, m.Supersedes) // again: another export may have come between
+	if err != nil {
+		return nil, err
+	}
 	op.packs.put(pack.PackID, pack)
 	op.packBytes += len(manifest)
 	if old != nil {
@@ -102,6 +122,16 @@ func (s *Server) exportEvidence(_ context.Context, c *caller, in exportEvidenceI
 	}
 	op.record(now, stack.AuditEntry{Action: "evidence_pack.export", TraceID: pack.PackID})
 	return answer, nil
+}
+
+// placeForPack refuses a pack for which there is no room, or which may not supersede the one that it names, and finds that.
+func (op *operator) placeForPack(scope stack.EvidenceScope, supersedes string) (old *evidencePack, err error) {
+	if supersedes != "" {
+		if old, err = op.supersedable(supersedes, scope); err != nil {
+			return nil, err
+		}
+	}
+	return old, op.roomForPack()
 }
 
 // supersedable finds a pack that a new one of the scope may replace.
@@ -171,7 +201,11 @@ func claimOf(v any) (map[string]any, error) {
 	return fields, nil
 }
 
+// packByID finds a pack of an operator who may have packs.
 func (op *operator) packByID(id string) (*evidencePack, error) {
+	if err := op.mayHavePacks(); err != nil {
+		return nil, err
+	}
 	if p, ok := op.packs.get(id); ok {
 		return p, nil
 	}
@@ -187,6 +221,9 @@ type evidencePackList struct {
 }
 
 func (s *Server) listEvidence(_ context.Context, c *caller, in listEvidenceIn) (*evidencePackList, error) {
+	if err := c.op.mayHavePacks(); err != nil {
+		return nil, err
+	}
 	var scope stack.EvidenceScope
 	if in.Scope != "" {
 		kind, ref, found := strings.Cut(in.Scope, ":")

@@ -1,8 +1,11 @@
 package mockserver
 
 import (
+	"errors"
 	"io"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +58,34 @@ func TestEvidenceIsBounded(t *testing.T) {
 	_, err = exportMission(t, client, started.MissionID)
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, []any{403, "at most 1000 packs"}, []any{refused.Status, refused.Details["allowed"]})
+}
+
+// Exports at the same time, while the operator's other calls go on: of those that would supersede one pack, one does.
+func TestEvidenceIsExportedOnce(t *testing.T) {
+	t.Parallel()
+	_, op, client := newDirect(t)
+	_, started := startLogged(t, client, "watched")
+	old, err := exportMission(t, client, started.MissionID)
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	var kept, late atomic.Int64
+	for range 8 {
+		group.Go(func() {
+			_, err := client.EvidencePacks.Export(t.Context(), stack.EvidencePackExportParams{Supersedes: old.PackID,
+				Scope: stack.EvidenceScope{Kind: stack.EvidenceMission, Ref: started.MissionID}})
+			if err == nil {
+				kept.Add(1)
+			} else if errors.Is(err, stack.ErrConflict) {
+				late.Add(1)
+			}
+		})
+		group.Go(func() {
+			_, err := client.Passports.Checkpoint(t.Context(), started.Passport.JTI, stack.CheckpointParams{ActionsCount: 1})
+			assert.NoError(t, err)
+		})
+	}
+	group.Wait()
+	assert.Equal(t, []int64{1, 7, 2}, []int64{kept.Load(), late.Load(), int64(op.packs.len())})
 }
 
 func TestEvidenceOfAnotherOperator(t *testing.T) {
