@@ -26,7 +26,8 @@ type VerifiedEvidence struct {
 // digest against the one signed, that both speak of the same pack, the digests of the sections, and the hash of every
 // audit row; in the pack of a period also that the rows follow each other without a gap. The manifest is given as it was
 // downloaded or in any other form of the same JSON, such as an indented one. Take the keys from where you trust them
-// ([ParseJWKS]), not from the pack. It fails with a [*ProofError], whose Check says what is wrong.
+// ([ParseJWKS]), not from the pack, and give only the deployment's: a pack that any of them has signed passes. It fails with
+// a [*ProofError], whose Check says what is wrong.
 func VerifyEvidencePack(manifest []byte, envelope string, keys PublicKeys) (*VerifiedEvidence, error) {
 	claim, err := VerifyClaim(envelope, keys)
 	if err != nil {
@@ -81,7 +82,7 @@ func canonicalManifest(manifest []byte, digest string) ([]byte, error) {
 	if len(manifest) > maxManifestText {
 		return nil, proofFailed(ProofManifest, "the manifest is over %d bytes", maxManifestText)
 	}
-	if sha256Hex(manifest) == digest { // the exact bytes, which are canonical
+	if sha256Hex(manifest) == digest { // the very bytes that were signed
 		return manifest, nil
 	}
 	canonical, err := jcs.Transform(manifest)
