@@ -13,8 +13,8 @@ type SecurityEventsService struct{ client *Client }
 type SecurityEvent struct {
 	ID          string         `json:"id"`
 	OperatorID  string         `json:"operator_id"`
-	AgentID     string         `json:"agent_id,omitempty"`
-	PassportJTI string         `json:"passport_jti,omitempty"`
+	AgentID     string         `json:"agent_id"`
+	PassportJTI string         `json:"passport_jti"`
 	SignalType  string         `json:"signal_type"` // such as credential_outside_scope
 	Severity    Severity       `json:"severity"`
 	Message     string         `json:"message"`

@@ -26,32 +26,32 @@ const (
 // Client calls the STACK API. Make one with [New] and share it: it is safe for concurrent use, keeps one connection
 // pool, and starts no goroutine until a [Mission] needs one.
 type Client struct {
-	Team           *TeamService
-	Agents         *AgentsService
-	Services       *ServicesService
-	Credentials    *CredentialsService
-	Passports      *PassportsService
-	Missions       *MissionsService
-	Proxy          *ProxyService
-	Audit          *AuditService
-	SecurityEvents *SecurityEventsService
-	Reviews        *ReviewsService
-	Billing        *BillingService
-	Skills         *SkillsService
-	Usage          *UsageService
-	Identity       *IdentityService
-	Dropoffs       *DropoffsService
-	Scan           *ScanService
-	DetectorConfig *DetectorConfigService
-	Intents        *IntentsService
-	LLM            *LLMService
-	PIIConfig      *PIIConfigService
-	Fleets         *FleetsService
-
+	Team            *TeamService
+	Agents          *AgentsService
+	Services        *ServicesService
+	Credentials     *CredentialsService
+	Passports       *PassportsService
+	Missions        *MissionsService
+	Proxy           *ProxyService
+	Audit           *AuditService
+	SecurityEvents  *SecurityEventsService
+	Reviews         *ReviewsService
+	Billing         *BillingService
+	Skills          *SkillsService
+	Usage           *UsageService
+	Identity        *IdentityService
+	Dropoffs        *DropoffsService
+	Scan            *ScanService
+	DetectorConfig  *DetectorConfigService
+	Intents         *IntentsService
+	LLM             *LLMService
+	PIIConfig       *PIIConfigService
+	Fleets          *FleetsService
 	Notifications   *NotificationsService
 	DeliveryMethods *DeliveryMethodsService
 	Authority       *AuthorityService
 	EvidencePacks   *EvidencePacksService
+	InboundWebhooks *InboundWebhooksService
 
 	transport *transport
 	poller    *poller
@@ -207,6 +207,7 @@ func New(opts ...Option) (*Client, error) {
 	c.Usage = &UsageService{c}
 	c.Identity = &IdentityService{c}
 	c.Dropoffs = &DropoffsService{c}
+	c.InboundWebhooks = &InboundWebhooksService{c}
 	c.Scan = &ScanService{c}
 	c.DetectorConfig = &DetectorConfigService{c}
 	c.Intents = &IntentsService{c}

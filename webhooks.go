@@ -13,18 +13,18 @@ import (
 	"time"
 )
 
-// Headers of a request that STACK sends to a webhook destination.
+// Headers of a request that STACK sends to a webhook of yours.
 const (
 	HeaderWebhookSignature = "X-Stack-Signature" // t=<Unix seconds>,v1=<hex of HMAC-SHA256 over "t.body">
-	HeaderWebhookDelivery  = "X-Stack-Delivery"  // WebhookEvent.ID again, for logs
-	HeaderWebhookEvent     = "X-Stack-Event"     // WebhookEvent.Type again, for routing
+	HeaderWebhookDelivery  = "X-Stack-Delivery"  // stays the same when the request is sent again; WebhookEvent.ID
+	HeaderWebhookEvent     = "X-Stack-Event"     // WebhookEvent.Type, of notifications only
 )
 
 // DefaultWebhookTolerance is how old a webhook request may be where no other tolerance is given.
 const DefaultWebhookTolerance = 5 * time.Minute
 
-// ErrWebhookSignature is what [VerifyWebhook] fails with for a request that STACK did not send, that was altered, that was
-// signed with another secret, or that is too old or too new. The error's text says which; do not show it to the sender.
+// ErrWebhookSignature is what [VerifyWebhook] and [VerifyWebhookSignature] fail with for a request that STACK did not send,
+// that was altered, that was signed with another secret, or that is too old or too new. The error's text says which; do not show it to the sender.
 var ErrWebhookSignature = errors.New("stack: webhook signature refused")
 
 // WebhookEvent is the body of a request to a webhook destination.
@@ -44,29 +44,58 @@ const (
 	maxSignatures      = 8    // in one header
 )
 
-// VerifyWebhook checks a request that came to a webhook destination and returns what it says. header and body are the
-// request's, the body byte for byte as it came; secret is the destination's, from [DeliveryMethodsService.Add] or
-// [DeliveryMethodsService.RotateSecret]; tolerance is how far the signature's time may be from now in either direction, 0 for
-// [DefaultWebhookTolerance]. Signatures are compared in constant time.
+// VerifyWebhook checks a request that came to a webhook destination and returns what it says. secret is the destination's,
+// from [DeliveryMethodsService.Add] or [DeliveryMethodsService.RotateSecret]; the rest is as for [VerifyWebhookSignature].
+//
+// It fails as that does, and with [ErrWebhookSignature] for a signed body that is no event.
+func VerifyWebhook(header http.Header, body []byte, secret Secret, tolerance time.Duration) (*WebhookEvent, error) {
+	if err := VerifyWebhookSignature(header, body, secret, tolerance); err != nil {
+		return nil, err
+	}
+	event := &WebhookEvent{}
+	if err := json.Unmarshal(body, event); err != nil {
+		return nil, webhookRefused("the body is signed and is no event: %s", err)
+	}
+	return event, nil
+}
+
+// VerifyWebhookSignature checks that a request to a webhook of yours comes from STACK: what an inbound webhook forwards is
+// signed this way, and so are notifications, for which see [VerifyWebhook]. header and body are the request's, the body byte
+// for byte as it came; secret is the webhook's, such as [CreatedInboundWebhook].WebhookSecret; tolerance is how far the
+// signature's time may be from now in either direction, 0 for [DefaultWebhookTolerance]. Signatures are compared in constant
+// time.
+//
+//	func receive(w http.ResponseWriter, r *http.Request) {
+//		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+//		if err != nil {
+//			http.Error(w, "too large", http.StatusBadRequest)
+//			return
+//		}
+//		if err := stack.VerifyWebhookSignature(r.Header, body, secret, 0); err != nil {
+//			http.Error(w, "bad signature", http.StatusUnauthorized)
+//			return
+//		}
+//		…
+//	}
 //
 // It fails with [ErrWebhookSignature], and with a [*ParamError] without a secret and for a negative tolerance. The format of
 // signatures is that of this project's mock; the hosted service's is not known.
-func VerifyWebhook(header http.Header, body []byte, secret Secret, tolerance time.Duration) (*WebhookEvent, error) {
+func VerifyWebhookSignature(header http.Header, body []byte, secret Secret, tolerance time.Duration) error {
 	switch {
 	case secret.IsZero():
-		return nil, &ParamError{Param: "secret", Reason: "is empty; it must be the destination's webhook secret"}
+		return &ParamError{Param: "secret", Reason: "is empty; it must be the webhook's secret"}
 	case tolerance < 0:
-		return nil, &ParamError{Param: "tolerance", Reason: fmt.Sprintf("is %s; it must not be negative", tolerance)}
+		return &ParamError{Param: "tolerance", Reason: fmt.Sprintf("is %s; it must not be negative", tolerance)}
 	case tolerance == 0:
 		tolerance = DefaultWebhookTolerance
 	}
 	values := header.Values(HeaderWebhookSignature)
 	if len(values) != 1 {
-		return nil, webhookRefused("the header %s is there %d times; it must be there once", HeaderWebhookSignature, len(values))
+		return webhookRefused("the header %s is there %d times; it must be there once", HeaderWebhookSignature, len(values))
 	}
 	stamp, signatures, err := parseSignature(values[0])
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
 	mac.Write([]byte(strconv.FormatInt(stamp, 10) + "."))
@@ -76,17 +105,13 @@ func VerifyWebhook(header http.Header, body []byte, secret Secret, tolerance tim
 		good = hmac.Equal(want, signature) || good
 	}
 	if !good {
-		return nil, webhookRefused("no signature fits: another secret, or another body")
+		return webhookRefused("no signature fits: another secret, or another body")
 	}
 	age := time.Since(time.Unix(stamp, 0)).Truncate(time.Second)
 	if age > tolerance || age < -tolerance { // told only to who has the secret
-		return nil, webhookRefused("it was signed %s ago; the tolerance is %s", age, tolerance)
+		return webhookRefused("it was signed %s ago; the tolerance is %s", age, tolerance)
 	}
-	event := &WebhookEvent{}
-	if err := json.Unmarshal(body, event); err != nil {
-		return nil, webhookRefused("the body is signed and is no event: %s", err)
-	}
-	return event, nil
+	return nil
 }
 
 func webhookRefused(format string, args ...any) error {

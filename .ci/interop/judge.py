@@ -32,6 +32,7 @@ from getstack.llm import (
     _OpenAIChatCompletions,
     _OpenRouterChatCompletions,
 )
+from getstack.inbound_webhooks import InboundWebhookService
 from getstack.missions import MissionsService
 from getstack.notifications import NotificationService
 from getstack.passports import Mission, PassportService
@@ -74,6 +75,7 @@ JUDGED = (
     NotificationService,
     DeliveryMethodService,
     AuthorityService,
+    InboundWebhookService,
 )
 
 AGENT = (
@@ -134,6 +136,7 @@ PRESENTATION = (
     "receiver_profile_version_id passport_jti host presented_at"
 )
 TOMBSTONE = "id operator_id object erased_at"
+INBOUND = "id provider slug webhook_url agent_id status created_at"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 LLM_USAGE = (
     "id provider model passport_jti mission_id agent_id input_tokens output_tokens cache_read_tokens cache_write_tokens "
@@ -338,6 +341,11 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/authority/presentations", "presentations", {"presentations": PRESENTATION}),
     ("GET", "/v1/authority/presentations/{}", "presentation", {"presentation": PRESENTATION}),
     ("POST", "/v1/authority/presentations/{}/erase", "tombstone", {"tombstone": TOMBSTONE}),
+    ("POST", "/v1/operator/inbound-webhooks", INBOUND + " webhook_secret", {}),
+    ("GET", "/v1/operator/inbound-webhooks", "webhooks", {"webhooks": INBOUND}),
+    ("GET", "/v1/operator/inbound-webhooks/{}", INBOUND, {}),
+    ("DELETE", "/v1/operator/inbound-webhooks/{}", INBOUND, {}),
+    ("PUT", "/v1/operator/inbound-webhooks/{}/provider-signing-secret", INBOUND, {}),
 ]
 
 

@@ -23,7 +23,8 @@ import (
 )
 
 // bind fills an endpoint's input from the request. Its fields say where from: path:"agent_id", query:"limit",
-// header:"X-Passport-Token", and body:"" for the JSON body. Anything sent that the input has no place for is refused.
+// header:"X-Passport-Token", body:"" for the JSON body, raw:"" for the bytes of a body that only its sender understands and
+// headers:"" for all headers. Anything sent that the input has no place for is refused.
 func bind(in reflect.Value, r *http.Request, body []byte) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -49,6 +50,11 @@ func bind(in reflect.Value, r *http.Request, body []byte) error {
 			if err := decodeStrict(body, value.Addr().Interface()); err != nil {
 				return err
 			}
+		} else if _, ok := field.Tag.Lookup("raw"); ok {
+			hasBody = true
+			value.SetBytes(body)
+		} else if _, ok := field.Tag.Lookup("headers"); ok {
+			value.Set(reflect.ValueOf(r.Header))
 		}
 	}
 	for name := range query {
@@ -138,8 +144,9 @@ func parseMoment(text string) (time.Time, error) {
 	return at, err
 }
 
-// readBody takes the whole body, up to limit bytes, and checks that it claims to be JSON.
-func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
+// readBody takes the whole body, up to the route's limit, and checks that it claims to be JSON where the route wants that.
+func readBody(w http.ResponseWriter, r *http.Request, to *route) ([]byte, error) {
+	limit := to.maxBody
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -149,7 +156,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if err != nil {
 		return nil, invalid("body", "cut short", "as long as its Content-Length says")
 	}
-	if len(data) > 0 {
+	if len(data) > 0 && !to.foreignBody {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if err != nil || kind != "application/json" {
 			return nil, unsupportedMediaType(r)

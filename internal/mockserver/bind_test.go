@@ -280,6 +280,9 @@ func TestEveryInputCanBeSent(t *testing.T) {
 				assert.NoError(t, err, "%s %s: %s", r.method, r.pattern, body)
 				continue
 			}
+			if tag := string(field.Tag); tag == `raw:""` || tag == `headers:""` {
+				continue // taken as they are
+			}
 			for _, text := range []string{"", "7", "text", "true", "2026-01-02T03:04:05Z"} {
 				err := setText("field", reflect.New(field.Type).Elem(), []string{text})
 				if err != nil {

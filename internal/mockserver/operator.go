@@ -30,6 +30,7 @@ type operator struct {
 	tokens        map[string]*passport // by the token signed last: the common one needs no verification
 	checkouts     table[checkout]
 	dropoffs      table[dropoff]
+	inbound       inboundWebhooks
 	identity      stack.IdentitySettings
 	claims        table[identityClaim]
 	verifications table[verification]

@@ -35,6 +35,7 @@ type route struct {
 	unlocked        bool           // the handler takes its operator's lock itself
 	idempotent      bool           // an Idempotency-Key makes a repetition give the first answer
 	keyRequired     bool           // and there must be one
+	foreignBody     bool           // the body may be of any content type
 	maxBody         int64          // bytes
 	success         int            // status of a good answer
 	in, out         reflect.Type
@@ -47,6 +48,7 @@ func public(r *route)       { r.public = true }
 func created(r *route)      { r.success = http.StatusCreated }
 func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
+func foreignBody(r *route)  { r.foreignBody = true }
 func adminOnly(r *route)    { r.role = stack.RoleAdmin }
 func reads(r *route)        { r.role = stack.RoleReadonly } // though it is no GET
 func bodyLimit(n int64) routeOption {
@@ -108,6 +110,7 @@ func routes() []route {
 		fleetRoutes(),
 		authorityRoutes(),
 		evidencePackRoutes(),
+		inboundWebhookRoutes(),
 	)
 }
 
@@ -131,7 +134,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	id := newID("req_")
 	w.Header().Set("X-Request-Id", id)
 	// The body is read first of all: only then does the connection tell when the caller hangs up, which ends a fault's delay.
-	body, bodyErr := readBody(w, req, r.maxBody)
+	body, bodyErr := readBody(w, req, r)
 	logged := &statusWriter{ResponseWriter: w}
 	w = logged
 	began := time.Now()

@@ -28,6 +28,7 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 		row.TraceID = event.ID
 	}
 	if p == nil {
+		event.AgentID, row.AgentID = f.AgentID, f.AgentID
 		op.record(now, row)
 		op.addEvent(now, event)
 		return

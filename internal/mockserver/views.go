@@ -99,6 +99,7 @@ func (s *Server) Counts() (counts map[string]int) {
 			"missions": op.missions.len(), "passports": op.passports.len(), "checkouts": op.checkouts.len(), "security_events": op.events.len(),
 			"governance_approvals": op.governance.len(), "intent_approvals": op.approvals.len(),
 			"intent_claims": op.intentClaims.len(), "dropoffs": op.dropoffs.len(), "identity_claims": op.claims.len(),
+			"inbound_webhooks":      op.inbound.len(),
 			"notification_channels": op.channels.len(), "notification_destinations": op.destinations.len(),
 			"service_requirements": op.requirements.len(), "detector_configs": len(op.detectors),
 			"fleets": op.fleets.len(), "fleet_members": len(op.fleetMembers),

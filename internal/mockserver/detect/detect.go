@@ -96,6 +96,8 @@ type Finding struct {
 	Detail string
 	// Metadata goes into the security event as JSON.
 	Metadata map[string]any
+	// AgentID is whom it is about, where no passport says so.
+	AgentID string
 }
 
 // Reason is the revocation reason of a finding that ends its passport: "<detector>_fire:<detail>".
