@@ -41,6 +41,8 @@ type Client struct {
 	Usage           *UsageService
 	Identity        *IdentityService
 	Dropoffs        *DropoffsService
+	InboundWebhooks *InboundWebhooksService
+	PartnerTenants  *PartnerTenantsService
 	Scan            *ScanService
 	DetectorConfig  *DetectorConfigService
 	Intents         *IntentsService
@@ -208,6 +210,7 @@ func New(opts ...Option) (*Client, error) {
 	c.Identity = &IdentityService{c}
 	c.Dropoffs = &DropoffsService{c}
 	c.InboundWebhooks = &InboundWebhooksService{c}
+	c.PartnerTenants = &PartnerTenantsService{c}
 	c.Scan = &ScanService{c}
 	c.DetectorConfig = &DetectorConfigService{c}
 	c.Intents = &IntentsService{c}

@@ -35,6 +35,9 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = c.op.mustBeBillable(); err != nil {
+		return nil, err
+	}
 	if limit, wait := c.op.rateLimited(s.clock.now()); wait > 0 {
 		err := refuse(http.StatusTooManyRequests, "RATE_LIMITED", "too many requests in this minute",
 			map[string]any{"check": "rate_limit", "allowed": limit})
@@ -72,6 +75,10 @@ var rolesUp = []stack.TeamRole{stack.RoleReadonly, stack.RoleStandard, stack.Rol
 
 // mayCall refuses a member whose role is too low for a route. (contract: server-api 2.2)
 func (c *caller) mayCall(r *route) error {
+	if r.billing && c.op.partner != nil {
+		return refuse(http.StatusForbidden, "TENANT_BILLED_BY_PARTNER", "a tenant's billing is its partner's",
+			map[string]any{"check": "billing", "allowed": "the partner's API key"})
+	}
 	switch {
 	case c.member == nil:
 	case r.operatorOnly:

@@ -164,12 +164,19 @@ func (s *Server) controlPolicy(_ context.Context, _ *caller, in controlPolicyIn)
 		return nil, err
 	}
 	delay := int(p.RevocationDelay / time.Second)
-	out := &PolicyChange{RequireIntentApproval: &p.RequireIntentApproval, RevocationDelaySeconds: &delay,
-		RateLimitPerMinute: &p.RateLimitPerMinute, Tier: &p.Tier}
-	if p.RequireDestinationApproval { // a policy of our own, not among the fields that every answer has
-		out.RequireDestinationApproval = &p.RequireDestinationApproval
+	return &PolicyChange{RequireIntentApproval: &p.RequireIntentApproval, RevocationDelaySeconds: &delay,
+		RateLimitPerMinute: &p.RateLimitPerMinute, Tier: &p.Tier,
+		// Policies of our own are not among the fields that every answer has.
+		RequireDestinationApproval: unlessZero(p.RequireDestinationApproval),
+		TenantLimit:                unlessZero(p.TenantLimit), ActionCap: unlessZero(p.ActionCap), PartnerInactive: unlessZero(p.PartnerInactive)}, nil
+}
+
+func unlessZero[T comparable](v T) *T {
+	var zero T
+	if v == zero {
+		return nil
 	}
-	return out, nil
+	return &v
 }
 
 type controlResetIn struct {

@@ -139,6 +139,9 @@ func (m *inboundMessage) mustBeOpen() error {
 		return refuse(http.StatusGone, "WEBHOOK_REVOKED", "the inbound webhook is revoked",
 			map[string]any{"check": "webhook_status", "allowed": "an active inbound webhook"})
 	}
+	if err := m.op.mustBeBillable(); err != nil {
+		return err
+	}
 	a, ok := m.op.agents.get(m.webhook.AgentID)
 	if !ok || a.Status == stack.AgentSuspended {
 		return forbidden("the agent is suspended", map[string]any{"check": "agent_status", "allowed": "an active agent"})

@@ -37,6 +37,7 @@ func checksOf(kind stack.IntentType) []proxyCheck {
 // be raised and charged is what comes before the first. Without the gate it judges the call as if it were approved.
 func (s *Server) simulate(intent *intended, gate bool) (*stack.IntentSimulation, error) {
 	call, proxied := intent.call, intent.kind == stack.IntentProxy
+	defer call.op.holdPool()()
 	run := &simulation{call: call, out: &stack.IntentSimulation{Allowed: true, SimulatedAt: call.now,
 		DenialReasons: []stack.DenialReason{}, PredictedDetectorFires: []stack.PredictedFire{},
 		SimulatedCost: stack.SimulatedCost{Meters: map[string]int{}}}}

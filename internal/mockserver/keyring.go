@@ -44,10 +44,12 @@ func (k *keyring) add(key string, owner keyOwner) keyHash {
 	if k.keys == nil {
 		k.keys, k.hints = map[keyHash]keyOwner{}, map[string]*operator{}
 	}
-	hash := keyHash(sha256.Sum256([]byte(key)))
+	hash := hashKey(key)
 	k.keys[hash], k.hints[keyHint(owner.op.id)] = owner, owner.op
 	return hash
 }
+
+func hashKey(key string) keyHash { return sha256.Sum256([]byte(key)) }
 
 func (k *keyring) remove(hash keyHash) {
 	k.mu.Lock()
@@ -65,7 +67,7 @@ func (k *keyring) clear() {
 func (k *keyring) find(key string) (owner keyOwner, known bool, suspect *operator) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	owner, known = k.keys[sha256.Sum256([]byte(key))]
+	owner, known = k.keys[hashKey(key)]
 	hint := strings.TrimPrefix(key, apiKeyPrefix)
 	return owner, known, k.hints[hint[:min(hintLength, len(hint))]]
 }

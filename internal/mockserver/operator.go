@@ -13,11 +13,12 @@ import (
 
 // operator is a tenant: everything that belongs to one account. Its lock is held while a handler runs.
 type operator struct {
-	server *Server
-	ctx    context.Context // ends with the server, and when it is reset
-	cancel context.CancelFunc
-	id     string
-	since  time.Time
+	server  *Server
+	ctx     context.Context // ends with the server, and when it is reset
+	cancel  context.CancelFunc
+	id      string
+	since   time.Time
+	partner *operator // whose tenant it is; nil for an account of its own
 
 	mu            sync.Mutex
 	policy        Policy
@@ -31,6 +32,7 @@ type operator struct {
 	checkouts     table[checkout]
 	dropoffs      table[dropoff]
 	inbound       inboundWebhooks
+	tenants       table[tenant]
 	identity      stack.IdentitySettings
 	claims        table[identityClaim]
 	verifications table[verification]
@@ -58,6 +60,7 @@ type operator struct {
 	alarm         *time.Timer // of the next deadline
 	chain         audit.Chain
 	meters        meters
+	pooled        meters // what the tenants drew on this account's plan
 	wallet        wallet
 	failures      detect.FailureBurst
 	rate          rateWindow

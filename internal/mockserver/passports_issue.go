@@ -20,26 +20,38 @@ type issuePassportIn struct {
 }
 
 func (s *Server) issuePassport(_ context.Context, c *caller, in issuePassportIn) (*stack.Passport, error) {
-	if len(in.Body.MissionIDs) != 1 {
-		return nil, forbidden("a passport is bound to exactly one Mission", map[string]any{
-			"check": "mission_ids", "sent": len(in.Body.MissionIDs), "allowed": "a list of exactly one Mission id"})
-	}
-	a, err := c.op.agentByID(in.Body.AgentID)
+	a, m, err := c.op.bearerOf(in.Body.AgentID, in.Body.MissionIDs)
 	if err != nil {
-		return nil, err
-	}
-	m, err := c.op.missionByID(in.Body.MissionIDs[0])
-	if err != nil {
-		return nil, err
-	}
-	if err := m.mustServe(a.ID); err != nil {
 		return nil, err
 	}
 	return s.issue(c.op, a, m, in.Body)
 }
 
+// bearerOf finds the agent that is to have a passport, and the one Mission for which it is.
+func (op *operator) bearerOf(agentID string, missionIDs []string) (*agent, *mission, error) {
+	if len(missionIDs) != 1 {
+		return nil, nil, forbidden("a passport is bound to exactly one Mission", map[string]any{
+			"check": "mission_ids", "sent": len(missionIDs), "allowed": "a list of exactly one Mission id"})
+	}
+	a, err := op.agentByID(agentID)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := op.missionByID(missionIDs[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, m, m.mustServe(a.ID)
+}
+
 // issue makes a root passport for an agent within a Mission that may serve it.
 func (s *Server) issue(op *operator, a *agent, m *mission, params stack.PassportIssueParams) (*stack.Passport, error) {
+	return s.issueUnder(op, a, m, params, mustDeclare)
+}
+
+// issueUnder is issue with a rule of its own for what has to be declared.
+func (s *Server) issueUnder(op *operator, a *agent, m *mission, params stack.PassportIssueParams,
+	declared func(stack.Accountability, *stack.Intent) error) (*stack.Passport, error) {
 	now := s.clock.now()
 	if err := a.mayHavePassport(); err != nil {
 		return nil, err
@@ -52,6 +64,9 @@ func (s *Server) issue(op *operator, a *agent, m *mission, params stack.Passport
 	}
 	mode := or(params.AccountabilityMode, a.AccountabilityMode)
 	if err := checkIssue(a, mode, params); err != nil {
+		return nil, err
+	}
+	if err := declared(mode, params.Intent); err != nil {
 		return nil, err
 	}
 	if params.Scopes == nil {
@@ -160,13 +175,18 @@ func checkIssue(a *agent, mode stack.Accountability, p stack.PassportIssueParams
 			return err
 		}
 	}
+	return nil
+}
+
+// mustDeclare refuses a passport in a mode that demands an intent when there is none.
+func mustDeclare(mode stack.Accountability, intent *stack.Intent) error {
 	if mode == stack.Standard {
 		return nil
 	}
-	if p.Intent == nil || strings.TrimSpace(p.Intent.Summary) == "" || len(p.Intent.Services) == 0 {
+	if intent == nil || strings.TrimSpace(intent.Summary) == "" || len(intent.Services) == 0 {
 		return refuse(http.StatusBadRequest, "ACCOUNTABILITY_REQUIRED",
 			fmt.Sprintf("a passport in %s mode must declare intent.summary and intent.services", mode),
-			map[string]any{"check": "intent", "sent": p.Intent, "allowed": "an intent with a summary and at least one service"})
+			map[string]any{"check": "intent", "sent": intent, "allowed": "an intent with a summary and at least one service"})
 	}
 	return nil
 }

@@ -18,6 +18,13 @@ type Policy struct {
 	RateLimitPerMinute int
 	// Tier is the plan.
 	Tier stack.Tier
+	// TenantLimit is how many live tenants a partner may have; 0 is as many as the mock holds, 1000.
+	TenantLimit int
+	// ActionCap is how many actions a partner and its tenants may have in a month together, whatever the wallet holds; 0 is no
+	// such cap.
+	ActionCap int
+	// PartnerInactive suspends the account as a partner: its tenants are refused.
+	PartnerInactive bool
 }
 
 func (p Policy) check() error {
@@ -28,6 +35,8 @@ func (p Policy) check() error {
 		within("body.revocation_delay_seconds", int(p.RevocationDelay/time.Second), 0, 3600),
 		within("body.rate_limit_per_minute", p.RateLimitPerMinute, 0, 1_000_000),
 		chosen("body.tier", p.Tier, tiers...),
+		within("body.tenant_limit", p.TenantLimit, 0, maxTenants),
+		within("body.action_cap", p.ActionCap, 0, 1_000_000_000),
 	)
 }
 
@@ -38,6 +47,9 @@ type PolicyChange struct {
 	RevocationDelaySeconds     *int        `json:"revocation_delay_seconds,omitempty"`
 	RateLimitPerMinute         *int        `json:"rate_limit_per_minute,omitempty"`
 	Tier                       *stack.Tier `json:"tier,omitempty"`
+	TenantLimit                *int        `json:"tenant_limit,omitempty"`
+	ActionCap                  *int        `json:"action_cap,omitempty"`
+	PartnerInactive            *bool       `json:"partner_inactive,omitempty"`
 }
 
 // ChangePolicy changes the first operator's policy and returns it as it is then. It fails on a value out of bounds.
@@ -53,6 +65,9 @@ func (s *Server) ChangePolicy(change PolicyChange) (p Policy, err error) {
 		replace(&p.RequireDestinationApproval, change.RequireDestinationApproval)
 		replace(&p.RateLimitPerMinute, change.RateLimitPerMinute)
 		replace(&p.Tier, change.Tier)
+		replace(&p.TenantLimit, change.TenantLimit)
+		replace(&p.ActionCap, change.ActionCap)
+		replace(&p.PartnerInactive, change.PartnerInactive)
 		if delay := change.RevocationDelaySeconds; delay != nil {
 			p.RevocationDelay = time.Duration(*delay) * time.Second
 		}

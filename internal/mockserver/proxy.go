@@ -214,6 +214,7 @@ func (s *Server) admitCall(call *proxyCall) error {
 		}
 	}
 	call.resolveTarget()
+	defer op.holdPool()() // what one check finds left of the plan, no other tenant may use meanwhile
 	for _, step := range proxyChecks {
 		err := step.check(s, call)
 		call.takeEffect()

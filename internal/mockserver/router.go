@@ -35,6 +35,7 @@ type route struct {
 	unlocked        bool           // the handler takes its operator's lock itself
 	idempotent      bool           // an Idempotency-Key makes a repetition give the first answer
 	keyRequired     bool           // and there must be one
+	billing         bool           // it changes something about billing, which a tenant may not
 	foreignBody     bool           // the body may be of any content type
 	maxBody         int64          // bytes
 	success         int            // status of a good answer
@@ -48,6 +49,7 @@ func public(r *route)       { r.public = true }
 func created(r *route)      { r.success = http.StatusCreated }
 func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
+func billing(r *route)      { r.billing = true }
 func foreignBody(r *route)  { r.foreignBody = true }
 func adminOnly(r *route)    { r.role = stack.RoleAdmin }
 func reads(r *route)        { r.role = stack.RoleReadonly } // though it is no GET
@@ -111,6 +113,7 @@ func routes() []route {
 		authorityRoutes(),
 		evidencePackRoutes(),
 		inboundWebhookRoutes(),
+		partnerTenantRoutes(),
 	)
 }
 

@@ -53,7 +53,7 @@ func mayByContract(role stack.TeamRole, method, pattern string) bool {
 	}
 	own := under("/v1/audit", "/v1/security-events", "/v1/evidence-packs") // the last hold both of the others
 	read := method == http.MethodGet || pattern == "/v1/proxy/operations/get" || strings.HasSuffix(pattern, "/check-trust")
-	manage := !read && (under("/v1/team", "/v1/billing", "/v1/detectors", "/v1/authority/profile-versions", "/v1/notifications", "/v1/pii", "/v1/operators/me/identity-settings") ||
+	manage := !read && (under("/v1/team", "/v1/billing", "/v1/detectors", "/v1/partner/", "/v1/authority/profile-versions", "/v1/notifications", "/v1/pii", "/v1/operators/me/identity-settings") ||
 		slices.Contains([]string{"/v1/intents/{approval_id}/approve", "/v1/fleets", "/v1/fleets/{policy_id}",
 			"/v1/fleets/{policy_id}/revoke"}, pattern))
 	switch {

@@ -48,6 +48,23 @@ func (op *operator) limit(what string) *int {
 	return nil
 }
 
+// payer is the account whose plan and wallet pay: a tenant's partner, or else the account itself. (contract: semantics 21)
+func (op *operator) payer() *operator {
+	if op.partner != nil {
+		return op.partner
+	}
+	return op
+}
+
+// holdPool locks a tenant's partner for as long as something is quoted and counted, and returns what lets go of it.
+func (op *operator) holdPool() (release func()) {
+	if op.partner == nil {
+		return func() {}
+	}
+	op.partner.mu.Lock()
+	return op.partner.mu.Unlock
+}
+
 // meterUse is one use of a meter: what the wallet pays for it, 0 within the plan.
 type meterUse struct {
 	meter string
@@ -55,17 +72,25 @@ type meterUse struct {
 }
 
 // quote says what one more use of a meter costs. What the plan has none left of this month the wallet pays, and when it
-// cannot, beside what is owed already, the use is refused. (contract: server-api 4, 28)
+// cannot, beside what is owed already, the use is refused. A negotiated cap is hard. The pool must be held.
+// (contract: server-api 4, 28)
 func (op *operator) quote(now time.Time, meter string, owed int) (meterUse, error) {
-	u := op.meterUsage(now, meter)
+	payer := op.payer()
+	u := payer.meterUsage(now, meter)
+	if limit := payer.policy.ActionCap; meter == meterActions && limit > 0 && u.Used >= limit {
+		return meterUse{}, refuse(http.StatusPaymentRequired, "ALLOWANCE_EXHAUSTED",
+			fmt.Sprintf("the partner's and its tenants' %d actions of %s are used up", limit, u.Period),
+			map[string]any{"check": "action_cap", "meter": meter, "limit": limit, "used": u.Used, "period": u.Period,
+				"allowed": fmt.Sprintf("%d a month", limit)})
+	}
 	if u.Limit == nil || u.Used < *u.Limit {
 		return meterUse{meter: meter}, nil
 	}
-	if op.wallet.cents-owed < overageCents {
+	if payer.wallet.cents-owed < overageCents {
 		return meterUse{}, refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
 			fmt.Sprintf("the %s plan's %s of %s are used up and the wallet is empty", u.Tier, meter, u.Period),
 			map[string]any{"check": "plan_meter", "meter": meter, "tier": u.Tier, "limit": *u.Limit, "used": u.Used,
-				"period": u.Period, "price_cents": overageCents, "balance_cents": op.wallet.cents,
+				"period": u.Period, "price_cents": overageCents, "balance_cents": payer.wallet.cents,
 				"allowed": fmt.Sprintf("%d a month", *u.Limit)})
 	}
 	return meterUse{meter, overageCents}, nil
@@ -73,6 +98,7 @@ func (op *operator) quote(now time.Time, meter string, owed int) (meterUse, erro
 
 // charge counts one use of a meter, or refuses it.
 func (op *operator) charge(now time.Time, meter string) error {
+	defer op.holdPool()()
 	use, err := op.quote(now, meter, 0)
 	if err == nil {
 		op.count(now, use)
@@ -80,20 +106,28 @@ func (op *operator) charge(now time.Time, meter string) error {
 	return err
 }
 
-// count notes a use of a meter that was quoted.
+// count notes a use of a meter that was quoted. The pool must be held since then.
 func (op *operator) count(now time.Time, use meterUse) {
-	meter := use.meter
+	payer := op.payer()
 	if use.cents > 0 {
-		op.wallet.move(now, stack.TransactionOverage, -use.cents, meter+" beyond the plan")
+		payer.wallet.move(now, stack.TransactionOverage, -use.cents, use.meter+" beyond the plan")
 	}
-	if op.meters == nil {
-		op.meters = meters{}
+	if payer != op {
+		payer.pooled.use(now, use.meter)
+	}
+	op.meters.use(now, use.meter)
+}
+
+// use counts one use of a meter.
+func (m *meters) use(now time.Time, meter string) {
+	if *m == nil {
+		*m = meters{}
 	}
 	at := now.UnixMilli()
-	if uses := op.meters[meter]; len(uses) > 0 {
+	if uses := (*m)[meter]; len(uses) > 0 {
 		at = max(at, uses[len(uses)-1])
 	}
-	op.meters[meter] = append(op.meters[meter], at)
+	(*m)[meter] = append((*m)[meter], at)
 }
 
 // capacity refuses another thing of a kind when the plan holds no more than there are.
@@ -114,24 +148,30 @@ var tiers = []stack.Tier{stack.TierFree, stack.TierDeveloper, stack.TierStudio, 
 // needsTier refuses something that begins with a plan above the operator's.
 func (op *operator) needsTier(least stack.Tier, what string) error {
 	first := slices.Index(tiers, least)
-	if slices.Index(tiers, op.policy.Tier) >= first {
+	plan := op.plan()
+	if slices.Index(tiers, plan) >= first {
 		return nil
 	}
 	return refuse(http.StatusForbidden, "TIER_LIMIT_EXCEEDED",
-		fmt.Sprintf("%s needs the %s plan or a higher one, and this is the %s plan", what, least, op.policy.Tier),
-		map[string]any{"check": "plan_tier", "tier": op.policy.Tier, "allowed": tiers[first:]})
+		fmt.Sprintf("%s needs the %s plan or a higher one, and this is the %s plan", what, least, plan),
+		map[string]any{"check": "plan_tier", "tier": plan, "allowed": tiers[first:]})
 }
 
 // meterUsage is what a meter has counted in the running month.
 func (op *operator) meterUsage(now time.Time, meter string) stack.MeterUsage {
 	start, end := month(now)
 	u := stack.MeterUsage{Tier: op.policy.Tier, Limit: op.limit(meter), Period: period(start),
-		Used: op.meters.count(meter, start, end)}
+		Used: op.used(meter, start, end)}
 	if u.Limit != nil {
 		left := max(0, *u.Limit-u.Used)
 		u.Remaining = &left
 	}
 	return u
+}
+
+// used counts the uses of the account's plan, those by its tenants too.
+func (op *operator) used(meter string, start, end time.Time) int {
+	return op.meters.count(meter, start, end) + op.pooled.count(meter, start, end)
 }
 
 // count returns the uses of a meter from start up to, without, end.
@@ -184,7 +224,7 @@ func (s *Server) getUsage(_ context.Context, c *caller, in usageIn) (*stack.Usag
 // consumption counts what flowed in a period and what is kept; in a window also how much of that was created inside it.
 func (op *operator) consumption(start, end time.Time, window bool) stack.Consumption {
 	metered := func(name string) stack.Meter {
-		return stack.Meter{Used: op.meters.count(name, start, end), Limit: op.limit(name)}
+		return stack.Meter{Used: op.used(name, start, end), Limit: op.limit(name)}
 	}
 	kept := func(name string, used, made int) stack.Meter {
 		m := stack.Meter{Used: used, Limit: op.limit(name)}
@@ -214,10 +254,14 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 	if actions.Limit != nil && actions.Used > *actions.Limit { // the plan was changed for a smaller one
 		coverage = float64(*actions.Limit) / float64(actions.Used)
 	}
+	pool := stack.ActionUsage{Used: actions.Used, Limit: actions.Limit, AllowanceCoverage: coverage, AllowanceTier: op.policy.Tier}
+	if tenants := op.tenants.len(); tenants > 0 {
+		own := op.meters.count(meterActions, start, end)
+		pool.Pooled, pool.OwnUsed, pool.Tenants = true, &own, &tenants
+	}
 	return stack.Consumption{
 		Activity: stack.Activity{Total: len(op.chain.Range(start, end))},
-		Actions: stack.ActionUsage{Used: actions.Used, Limit: actions.Limit, AllowanceCoverage: coverage,
-			AllowanceTier: op.policy.Tier},
+		Actions:  pool,
 		Meters: map[string]stack.Meter{
 			meterPassports: metered(meterPassports), meterProxy: metered(meterProxy), meterScans: metered(meterScans),
 			meterDropoffs: metered(meterDropoffs), meterSkills: metered(meterSkills),
