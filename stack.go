@@ -42,6 +42,7 @@ type Client struct {
 	Identity        *IdentityService
 	Dropoffs        *DropoffsService
 	InboundWebhooks *InboundWebhooksService
+	PartnerConnect  *PartnerConnectService
 	PartnerTenants  *PartnerTenantsService
 	Scan            *ScanService
 	DetectorConfig  *DetectorConfigService
@@ -53,7 +54,6 @@ type Client struct {
 	DeliveryMethods *DeliveryMethodsService
 	Authority       *AuthorityService
 	EvidencePacks   *EvidencePacksService
-	InboundWebhooks *InboundWebhooksService
 
 	transport *transport
 	poller    *poller
@@ -210,6 +210,7 @@ func New(opts ...Option) (*Client, error) {
 	c.Identity = &IdentityService{c}
 	c.Dropoffs = &DropoffsService{c}
 	c.InboundWebhooks = &InboundWebhooksService{c}
+	c.PartnerConnect = &PartnerConnectService{c}
 	c.PartnerTenants = &PartnerTenantsService{c}
 	c.Scan = &ScanService{c}
 	c.DetectorConfig = &DetectorConfigService{c}

@@ -10,8 +10,9 @@ import (
 
 // caller is who makes a request.
 type caller struct {
-	op         *operator         // nil on public routes
-	member     *stack.TeamMember // as it was when the request came; nil for the operator itself
+	op         *operator                // nil on public routes
+	member     *stack.TeamMember        // as it was when the request came; nil for the operator itself
+	grant      *stack.PartnerConnection // likewise, of a partner who acts in the operator's account; nil otherwise
 	requestID  string
 	governance string // X-Governance-Approval
 }
@@ -28,8 +29,9 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nil, unauthorized("UNAUTHORIZED", "no bearer token", "Authorization: Bearer sk_live_…")
 	}
-	if !strings.HasPrefix(token, apiKeyPrefix) {
-		return nil, unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows", "an API key (sk_live_…)")
+	if !strings.HasPrefix(token, apiKeyPrefix) && !strings.HasPrefix(token, grantTokenPrefix) {
+		return nil, unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows",
+			"an API key (sk_live_…) or a grant token (sk_grant_…)")
 	}
 	c, err := s.callerOf(token)
 	if err != nil {
@@ -52,6 +54,10 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 func (s *Server) callerOf(key string) (*caller, error) {
 	owner, known, suspect := s.keys.find(key)
 	switch {
+	case known && owner.grantID != "":
+		if g, ok := owner.op.partnerGrant(owner.grantID); ok {
+			return &caller{op: owner.op, grant: &g}, nil
+		}
 	case known && owner.memberID == "":
 		return &caller{op: owner.op}, nil
 	case known:
@@ -80,6 +86,8 @@ func (c *caller) mayCall(r *route) error {
 			map[string]any{"check": "billing", "allowed": "the partner's API key"})
 	}
 	switch {
+	case c.grant != nil:
+		return c.grantMayCall(r)
 	case c.member == nil:
 	case r.operatorOnly:
 		return forbidden("this route takes the operator's own key only", map[string]any{"check": "role", "sent": c.member.Role,
@@ -91,8 +99,11 @@ func (c *caller) mayCall(r *route) error {
 	return nil
 }
 
-// reaches reports whether the caller may use a connection. A member may be bound to some.
+// reaches reports whether the caller may use a connection. A member may be bound to some, a grant has its own.
 func (c *caller) reaches(connectionID string) bool {
+	if c.grant != nil {
+		return c.made(connectionID)
+	}
 	return c.member == nil || c.member.AllowedConnections == nil || slices.Contains(c.member.AllowedConnections, connectionID)
 }
 
@@ -100,6 +111,9 @@ func (c *caller) reaches(connectionID string) bool {
 func (c *caller) reach(connectionID string) error {
 	if c.reaches(connectionID) {
 		return nil
+	}
+	if c.grant != nil {
+		return notFound("connection", connectionID)
 	}
 	return forbidden("the connection is outside the member's allowed_connections", map[string]any{
 		"check": "allowed_connections", "sent": clip(connectionID), "allowed": c.member.AllowedConnections})

@@ -18,10 +18,11 @@ type keyring struct {
 
 type keyHash [sha256.Size]byte
 
-// keyOwner is who a key stands for: an operator, or a member of its team.
+// keyOwner is who a key stands for: an operator, a member of its team, or a partner whom it grants something.
 type keyOwner struct {
 	op       *operator
 	memberID string
+	grantID  string // of a partner, on the operator's account
 }
 
 const (
@@ -39,14 +40,19 @@ func keyHint(operatorID string) string { return strings.TrimPrefix(operatorID, "
 
 // add makes a key valid and returns the hash by which it is removed.
 func (k *keyring) add(key string, owner keyOwner) keyHash {
+	hash := hashKey(key)
+	k.addHash(hash, owner)
+	return hash
+}
+
+// addHash makes the key valid whose hash it is.
+func (k *keyring) addHash(hash keyHash, owner keyOwner) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.keys == nil {
 		k.keys, k.hints = map[keyHash]keyOwner{}, map[string]*operator{}
 	}
-	hash := hashKey(key)
 	k.keys[hash], k.hints[keyHint(owner.op.id)] = owner, owner.op
-	return hash
 }
 
 func hashKey(key string) keyHash { return sha256.Sum256([]byte(key)) }

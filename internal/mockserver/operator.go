@@ -33,6 +33,9 @@ type operator struct {
 	dropoffs      table[dropoff]
 	inbound       inboundWebhooks
 	tenants       table[tenant]
+	connects      table[partnerGrantRef] // what this account may do in others
+	partnerGrants table[partnerGrant]    // what others may do in this account
+	madeBy        map[string]string      // what was made with a partner's grant, by its id: the grant's
 	identity      stack.IdentitySettings
 	claims        table[identityClaim]
 	verifications table[verification]

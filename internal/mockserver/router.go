@@ -114,6 +114,7 @@ func routes() []route {
 		evidencePackRoutes(),
 		inboundWebhookRoutes(),
 		partnerTenantRoutes(),
+		partnerConnectRoutes(),
 	)
 }
 
@@ -200,6 +201,9 @@ func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []
 	if err = bind(in, req, body); err != nil {
 		return nil, err
 	}
+	if err = s.withinGrant(c, in); err != nil {
+		return nil, err
+	}
 	key, err := r.keyOf(req)
 	if err != nil {
 		return nil, err
@@ -209,6 +213,7 @@ func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []
 		if refusal != nil {
 			return nil, refusal
 		}
+		c.granted(answer)
 		return encode(answer)
 	}
 	if c.op == nil || r.unlocked && key == "" {

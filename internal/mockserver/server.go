@@ -43,8 +43,11 @@ type Server struct {
 	classifier inject.Classifier
 	scanner    *inject.Scanner // of operators that have set nothing
 
+	connecting sync.Mutex // before mu and every operator's lock
+
 	mu        sync.RWMutex
 	operators map[string]*operator
+	accounts  map[string]string // ids of operators by their owner's address
 	first     Credentials
 	unknown   []string // requests that no route took
 }
@@ -84,6 +87,7 @@ func (s *Server) Reset() {
 	s.unknown = nil
 	op := newOperator(s, s.first.OperatorID)
 	s.operators = map[string]*operator{op.id: op}
+	s.accounts = map[string]string{firstEmail: op.id}
 	s.keys.clear()
 	s.market.clear()
 	s.keys.add(s.first.APIKey, keyOwner{op: op})

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver/constraint"
@@ -157,6 +158,9 @@ func (s *Server) connectCustom(_ context.Context, c *caller, in connectCustomIn)
 // connect completes a connection and seals its secret. A member who is bound to some connections may use the new one too.
 func (s *Server) connect(caller *caller, secret secretContent, conn stack.Connection) (*stack.Connection, error) {
 	op := caller.op
+	if err := caller.mayConnect(conn.Provider); err != nil {
+		return nil, err
+	}
 	if err := op.capacity(capServices, op.connections.len()); err != nil {
 		return nil, err
 	}
@@ -229,26 +233,29 @@ func (s *Server) disconnectService(_ context.Context, c *caller, in connectionIn
 	if err != nil {
 		return nil, err
 	}
-	now := s.clock.now()
+	return c.op.disconnect(s.clock.now(), conn), nil
+}
+
+func (op *operator) disconnect(now time.Time, conn *connection) *stack.Disconnection {
 	conn.Status, conn.sealed = stack.ConnectionDisconnected, vault.Sealed{} // a call under way may still hold it
-	c.op.connections.delete(conn.ID)
+	op.connections.delete(conn.ID)
 	var affected []string
-	for g := range c.op.grants.all() {
+	for g := range op.grants.all() {
 		if g.ServiceConnectionID == conn.ID {
 			affected = append(affected, g.AgentID)
 		}
 	}
 	for _, agentID := range affected {
-		c.op.grants.delete(grantKey(agentID, conn.ID))
-		c.op.record(now, stack.AuditEntry{AgentID: agentID, Action: "grant.revoke"})
+		op.grants.delete(grantKey(agentID, conn.ID))
+		op.record(now, stack.AuditEntry{AgentID: agentID, Action: "grant.revoke"})
 	}
-	revoked, cascaded := c.op.revokeWhere(now, "Service disconnected", func(p *passport) bool {
+	revoked, cascaded := op.revokeWhere(now, "Service disconnected", func(p *passport) bool {
 		_, reaches := p.reaching(conn.ID)
 		return reaches || slices.Contains(affected, p.agentID())
 	})
-	c.op.record(now, stack.AuditEntry{Layer: "vault", Action: "service.disconnect"})
+	op.record(now, stack.AuditEntry{Layer: "vault", Action: "service.disconnect"})
 	return &stack.Disconnection{ID: conn.ID, Provider: conn.Provider, Status: conn.Status, GrantsRevoked: len(affected),
-		PassportsRevoked: revoked + len(cascaded)}, nil
+		PassportsRevoked: revoked + len(cascaded)}
 }
 
 func grantKey(agentID, connectionID string) string { return agentID + " " + connectionID }
