@@ -35,6 +35,8 @@ from getstack.llm import (
 from getstack.inbound_webhooks import InboundWebhookService
 from getstack.missions import MissionsService
 from getstack.notifications import NotificationService
+from getstack.partner_connect import PartnerConnectService
+from getstack.partner_tenants import PartnerTenantsService
 from getstack.passports import Mission, PassportService
 from getstack.pii_config import PiiConfigService
 from getstack.proxy import ProxyService
@@ -76,6 +78,8 @@ JUDGED = (
     DeliveryMethodService,
     AuthorityService,
     InboundWebhookService,
+    PartnerTenantsService,
+    PartnerConnectService,
 )
 
 AGENT = (
@@ -137,6 +141,8 @@ PRESENTATION = (
 )
 TOMBSTONE = "id operator_id object erased_at"
 INBOUND = "id provider slug webhook_url agent_id status created_at"
+TENANT = "operator_id tier billing created_at"
+PARTNER_GRANT = "grant_id status"
 SECURITY_EVENT = "id operator_id agent_id passport_jti signal_type severity message metadata resolved created_at"
 LLM_USAGE = (
     "id provider model passport_jti mission_id agent_id input_tokens output_tokens cache_read_tokens cache_write_tokens "
@@ -346,6 +352,18 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/operator/inbound-webhooks/{}", INBOUND, {}),
     ("DELETE", "/v1/operator/inbound-webhooks/{}", INBOUND, {}),
     ("PUT", "/v1/operator/inbound-webhooks/{}/provider-signing-secret", INBOUND, {}),
+    ("POST", "/v1/partner/tenants", TENANT + " api_key", {}),
+    ("GET", "/v1/partner/tenants", "tenants", {"tenants": TENANT + " usage"}),
+    ("GET", "/v1/partner/tenants/{}", TENANT, {"usage": "period actions"}),
+    ("DELETE", "/v1/partner/tenants/{}", "transitioned webhooks_revoked passports_revoked", {}),
+    ("POST", "/v1/partner/tenants/{}/inbound-webhooks", INBOUND + " webhook_secret", {}),
+    ("PUT", "/v1/partner/tenants/{}/inbound-webhooks/{}/provider-signing-secret", "status", {}),
+    ("POST", "/v1/partner/tenants/{}/passports/issue", PASSPORT, {}),
+    ("POST", "/v1/partner/connect", PARTNER_GRANT, {}),
+    ("GET", "/v1/partner/connections", "connections", {"connections": PARTNER_GRANT}),
+    ("GET", "/v1/partner/connections/{}", PARTNER_GRANT, {}),
+    ("DELETE", "/v1/partner/connections/{}", PARTNER_GRANT, {}),
+    ("POST", "/v1/partner/connections/{}/rotate-token", "grant_id grant_token", {}),
 ]
 
 
