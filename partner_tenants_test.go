@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -449,4 +450,56 @@ func TestTenantInboundWebhooks(t *testing.T) {
 	s.SetPolicy(stacktest.Policy{})
 	_, err = tenants.SetInboundWebhookSigningSecret(ctx, id, "whk_none", stack.ProviderSecretParams{SigningSecret: secret})
 	requireRefused(t, err, 404, "NOT_FOUND")
+}
+
+// What a tenant buys, the partner's wallet pays, and what comes back goes there.
+func TestTenantsBuySkillsFromThePartnersWallet(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newTenant(t, stack.Logged)
+	p := shout()
+	p.ExecutionMode, p.ExecutionSteps, p.AgentID, p.PricePerInvocation = stack.ExecuteOpen, nil, s.agent.ID, 30
+	sk := publish(t, s.client, p)
+	params := text("hello")
+	params.AgentID = s.bot.ID
+	_, err := s.account.Skills.Invoke(ctx, sk.ID, params)
+	requireRefused(t, err, 402, "INSUFFICIENT_CREDITS")
+	require.NoError(t, s.TopUp(100))
+	inv, err := s.account.Skills.Invoke(ctx, sk.ID, params)
+	require.NoError(t, err)
+	assert.Equal(t, 70, balance(t, s.client).BalanceCents)
+	assert.Equal(t, 0, balance(t, s.account).BalanceCents)
+	_, err = s.client.Skills.ClaimInvocation(ctx, inv.ID)
+	require.NoError(t, err)
+	_, err = s.client.Skills.FailInvocation(ctx, inv.ID, stack.InvocationError{Code: "X", Message: "x"})
+	require.NoError(t, err)
+	assert.Equal(t, 100, balance(t, s.client).BalanceCents, "the price comes back")
+	assert.Equal(t, 1, s.tenantActions(t))
+}
+
+func (s *tenantStage) tenantActions(t *testing.T) int {
+	t.Helper()
+	tenant, err := s.client.PartnerTenants.Get(t.Context(), s.tenant.OperatorID)
+	require.NoError(t, err)
+	return tenant.Usage.Actions
+}
+
+// A hard cap is hard, however many come at once, and nobody waits for nobody forever.
+func TestTenantsAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newTenant(t, stack.Logged)
+	p, own := s.issue(t), s.stage.issue(t)
+	s.SetPolicy(stacktest.Policy{ActionCap: 20})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() { _ = s.act(ctx, p) })
+		all.Go(func() { _, _ = s.client.Proxy.Request(ctx, withPassport(post("#own"), own)) })
+		all.Go(func() { assert.NoError(t, failure(s.client.PartnerTenants.List(ctx))) })
+		all.Go(func() { assert.NoError(t, failure(s.client.PartnerTenants.Create(ctx, ""))) })
+		all.Go(func() { s.Advance(0) })
+		all.Go(func() { assert.NoError(t, failure(s.account.Usage.Get(ctx, stack.UsageParams{}))) })
+	}
+	all.Wait()
+	assert.Len(t, s.Forwarded("slack.com"), 20)
 }

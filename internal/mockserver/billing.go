@@ -63,15 +63,16 @@ func (w *wallet) move(now time.Time, kind stack.TransactionType, cents int, desc
 		BalanceAfterCents: w.cents, Description: description, CreatedAt: now})
 }
 
-// debit takes money out, or refuses when there is too little.
+// debit takes money out, or refuses when there is too little. The pool must be held.
 func (op *operator) debit(now time.Time, kind stack.TransactionType, cents int, description string) error {
-	if op.wallet.cents < cents {
+	wallet := &op.payer().wallet
+	if wallet.cents < cents {
 		return refuse(http.StatusPaymentRequired, "INSUFFICIENT_CREDITS",
-			fmt.Sprintf("%s costs %d cents and the wallet holds %d", description, cents, op.wallet.cents),
-			map[string]any{"check": "wallet", "price_cents": cents, "balance_cents": op.wallet.cents,
-				"allowed": fmt.Sprintf("at most %d cents", op.wallet.cents)})
+			fmt.Sprintf("%s costs %d cents and the wallet holds %d", description, cents, wallet.cents),
+			map[string]any{"check": "wallet", "price_cents": cents, "balance_cents": wallet.cents,
+				"allowed": fmt.Sprintf("at most %d cents", wallet.cents)})
 	}
-	op.wallet.move(now, kind, -cents, description)
+	wallet.move(now, kind, -cents, description)
 	return nil
 }
 

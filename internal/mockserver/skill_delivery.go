@@ -136,6 +136,7 @@ func (s *Server) settleInvocation(inv *invocation) {
 }
 
 func (s *Server) settleLocked(inv *invocation, now time.Time) {
+	defer inv.buyer.holdPool()()
 	s.market.mu.Lock()
 	defer s.market.mu.Unlock()
 	row := skillRow("skill.result", inv.ID)
@@ -145,7 +146,7 @@ func (s *Server) settleLocked(inv *invocation, now time.Time) {
 	} else {
 		row.Outcome, row.ErrorCode = stack.OutcomeFailure, inv.Error.Code
 		if inv.Price > 0 {
-			inv.buyer.wallet.move(now, stack.TransactionRefund, inv.Price, "refund of "+inv.ID)
+			inv.buyer.payer().wallet.move(now, stack.TransactionRefund, inv.Price, "refund of "+inv.ID)
 		}
 	}
 	inv.buyer.record(now, row)

@@ -288,6 +288,7 @@ func (op *operator) approvedSkill(now time.Time, p *passport, approvalID, skillI
 
 // pay takes the price, or counts a free invocation on the plan; either way it is one of the plan's actions.
 func (op *operator) pay(now time.Time, inv *invocation) error {
+	defer op.holdPool()()
 	action, err := op.quote(now, meterActions, inv.Price)
 	if err != nil {
 		return err
