@@ -45,7 +45,7 @@ func partnerConnectRoutes() []route {
 		endpoint("DELETE", one, (*Server).revokePartnerConnection, adminOnly, unlocked),
 		endpoint("POST", one+"/rotate-token", (*Server).rotateGrantToken, adminOnly, unlocked),
 		endpoint("GET", consentPath+"{token}", (*Server).showConsent, public),
-		endpoint("POST", consentPath+"{token}/approve", (*Server).approveOnPage, public),
+		endpoint("POST", consentPath+"{token}/approve", (*Server).consentOnPage, public),
 		endpoint("POST", consentPath+"{token}/deny", (*Server).denyOnPage, public),
 	}
 }

@@ -32,7 +32,7 @@ func (s *Server) showConsent(_ context.Context, _ *caller, in consentIn) (*docum
 	return s.onConsentPage(in.Token, func(*partnerGrant, time.Time) {})
 }
 
-func (s *Server) approveOnPage(_ context.Context, _ *caller, in consentIn) (*document, error) {
+func (s *Server) consentOnPage(_ context.Context, _ *caller, in consentIn) (*document, error) {
 	return s.onConsentPage(in.Token, s.activateGrant)
 }
 

@@ -328,7 +328,7 @@ func (s *Server) issueForTenant(op *operator, p stack.TenantPassportParams) (*st
 	if params.Scopes, err = op.tenantScopes(a, p.Services); err != nil {
 		return nil, err
 	}
-	reached, err := op.reach(a, params.Scopes)
+	reached, err := op.reach(a, m, params.Scopes)
 	if err != nil {
 		return nil, err
 	}
