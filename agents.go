@@ -169,7 +169,7 @@ func (s *AgentsService) Activate(ctx context.Context, agentID string) (*Agent, e
 	return s.Update(ctx, agentID, AgentUpdateParams{Status: &status})
 }
 
-// Delete removes an agent and revokes its passports. It fails with [ErrNotFound].
+// Delete removes an agent and revokes its passports and its inbound webhooks. It fails with [ErrNotFound].
 //
 // DELETE /v1/agents/{agent_id}
 func (s *AgentsService) Delete(ctx context.Context, agentID string) (*Deleted, error) {

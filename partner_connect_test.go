@@ -393,6 +393,21 @@ func TestGrantTokenRotation(t *testing.T) {
 	requireRefused(t, err, 401, "INVALID_API_KEY")
 	_, err = s.Client(stack.WithAPIKey(rotated.GrantToken.Reveal())).Agents.Get(ctx, agent.ID)
 	require.NoError(t, err, "the reach is the grant's")
+	_, err = s.client.PartnerConnect.RevokeConnection(ctx, s.grant.GrantID)
+	require.NoError(t, err)
+	for _, action := range []string{"partner.connect", "partner.rotate", "partner.revoke"} {
+		assert.Equal(t, 1, s.countRows(action), "in the partner's log: %s", action)
+	}
+	rows, err := s.account.Audit.List(ctx, stack.AuditListParams{Limit: 100})
+	require.NoError(t, err)
+	var actions []string
+	for _, row := range rows.Entries {
+		if row.TraceID == s.grant.GrantID {
+			actions = append(actions, row.Action)
+		}
+	}
+	assert.Equal(t, []string{"partner.grant_revoke", "partner.grant_rotate", "partner.grant_activate", "partner.grant_request"}, actions,
+		"in the owner's log")
 }
 
 func TestConnectRefusals(t *testing.T) {

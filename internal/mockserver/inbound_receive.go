@@ -95,7 +95,9 @@ func (s *Server) receiveInbound(ctx context.Context, _ *caller, in receiveInboun
 		return done, err
 	}
 	ctx = context.WithoutCancel(ctx) // a provider who hangs up must not leave it half done
-	if !s.screenInbound(m, s.inspect(ctx, m.scanner, content, inject.Deep)) {
+	if goesOn, refusal := s.screenInbound(m, s.inspect(ctx, m.scanner, content, inject.Deep)); refusal != nil {
+		return nil, refusal
+	} else if !goesOn {
 		return &inboundReceipt{m.delivery.ID, InboundBlocked}, nil
 	}
 	if m.forwardURL == "" {
@@ -238,9 +240,9 @@ func (s *Server) admitInbound(m *inboundMessage, key string) (*inboundReceipt, e
 	return nil, nil
 }
 
-// screenInbound raises what the scan found, and reports whether the message may go on.
-// (contract: decisions, Detectors)
-func (s *Server) screenInbound(m *inboundMessage, result inject.Result) bool {
+// screenInbound raises what the scan found, and reports whether the message may go on. It refuses one whose webhook was revoked
+// meanwhile. (contract: decisions, Detectors)
+func (s *Server) screenInbound(m *inboundMessage, result inject.Result) (goesOn bool, err error) {
 	op := m.op
 	op.mu.Lock()
 	defer op.mu.Unlock()
@@ -252,12 +254,15 @@ func (s *Server) screenInbound(m *inboundMessage, result inject.Result) bool {
 		f.AgentID = m.webhook.AgentID
 		op.raise(now, nil, *f)
 	}
-	if result.Verdict != inject.Critical {
-		return true
+	if result.Verdict == inject.Critical {
+		m.delivery.Status = InboundBlocked
+		op.record(now, m.row(stack.OutcomeBlocked, "PROMPT_INJECTION_BLOCKED", string(detect.PromptInjection)))
+		return false, nil
 	}
-	m.delivery.Status = InboundBlocked
-	op.record(now, m.row(stack.OutcomeBlocked, "PROMPT_INJECTION_BLOCKED", string(detect.PromptInjection)))
-	return false
+	if err = m.mustBeOpen(); err != nil {
+		m.delivery.Status = InboundFailed
+	}
+	return err == nil, err
 }
 
 // row is the audit row of a message that came in.

@@ -279,7 +279,11 @@ func (s *Server) revokePartnerConnection(
 		out = s.revokeGrant(g, now)
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	c.op.recordAlone(stack.AuditEntry{Action: "partner.revoke", TraceID: in.GrantID})
+	return out, nil
 }
 
 // revokeGrant ends a grant with all that was made under it but the agents, which are the account's. Each call does what is
@@ -329,5 +333,9 @@ func (s *Server) rotateGrantToken(
 		out = &stack.RotatedToken{GrantID: g.GrantID, GrantToken: stack.NewSecret(token), RotatedAt: now}
 		return nil
 	})
-	return out, err
+	if err != nil {
+		return nil, err
+	}
+	c.op.recordAlone(stack.AuditEntry{Action: "partner.rotate", TraceID: in.GrantID})
+	return out, nil
 }

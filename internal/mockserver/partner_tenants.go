@@ -206,8 +206,9 @@ func (s *Server) tenantByID(op *operator, id string) (*tenant, error) {
 	return nil, notFound("tenant", id)
 }
 
-// asTenant runs fn with a live tenant's account locked and up to date.
-func (s *Server) asTenant(op *operator, id string, fn func(op *operator, now time.Time) error) error {
+// asTenant runs fn with a live tenant's account locked and up to date. What it does is in the tenant's log, and that the partner
+// did it is in the partner's own, under the action.
+func (s *Server) asTenant(op *operator, id, action string, fn func(op *operator, now time.Time) error) error {
 	t, err := s.tenantByID(op, id)
 	if err != nil {
 		return err
@@ -219,8 +220,18 @@ func (s *Server) asTenant(op *operator, id string, fn func(op *operator, now tim
 	if err = t.account.mustBeBillable(); err != nil {
 		return err
 	}
-	_, err = t.account.upToDate(func(account *operator, now time.Time) (bool, error) { return true, fn(account, now) })
-	return err
+	if _, err = t.account.upToDate(func(account *operator, now time.Time) (bool, error) { return true, fn(account, now) }); err != nil {
+		return err
+	}
+	op.recordAlone(t.row(action))
+	return nil
+}
+
+// recordAlone writes one row of an account that is not locked.
+func (op *operator) recordAlone(row stack.AuditEntry) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.record(op.server.clock.now(), row)
 }
 
 // revokeTenant ends a tenant: first its keys, so that nothing new comes up, then what it left. Each call does what is still to
@@ -269,7 +280,7 @@ type createTenantWebhookIn struct {
 func (s *Server) createTenantWebhook(
 	ctx context.Context, c *caller, in createTenantWebhookIn,
 ) (out *stack.CreatedInboundWebhook, err error) {
-	err = s.asTenant(c.op, in.TenantID, func(op *operator, _ time.Time) (err error) {
+	err = s.asTenant(c.op, in.TenantID, "tenant.create_webhook", func(op *operator, _ time.Time) (err error) {
 		out, err = s.makeInboundWebhook(ctx, op, in.Body)
 		return err
 	})
@@ -286,7 +297,7 @@ type setTenantSigningSecretIn struct {
 func (s *Server) setTenantSigningSecret(
 	_ context.Context, c *caller, in setTenantSigningSecretIn,
 ) (*stack.SigningSecretStatus, error) {
-	err := s.asTenant(c.op, in.TenantID, func(op *operator, _ time.Time) error {
+	err := s.asTenant(c.op, in.TenantID, "tenant.set_signing_secret", func(op *operator, _ time.Time) error {
 		w, err := op.inboundWebhookByID(in.WebhookID)
 		if err != nil {
 			return err
@@ -307,7 +318,7 @@ type issueTenantPassportIn struct {
 func (s *Server) issueTenantPassport(
 	_ context.Context, c *caller, in issueTenantPassportIn,
 ) (out *stack.Passport, err error) {
-	err = s.asTenant(c.op, in.TenantID, func(op *operator, _ time.Time) (err error) {
+	err = s.asTenant(c.op, in.TenantID, "tenant.issue_passport", func(op *operator, _ time.Time) (err error) {
 		out, err = s.issueForTenant(op, in.Body)
 		return err
 	})
