@@ -13,7 +13,7 @@ import (
 )
 
 // An agent acts on a person's authority: the person has agreed, somebody has approved, and the receiver is shown the passport
-// that says so. Against the mock the three people and the receiver are played by the srv calls.
+// that says so. Against the mock the srv calls stand in for the people and the receiver.
 func ExampleAuthorityService() {
 	ctx := context.Background()
 	srv, client, agentID := exampleAgent(ctx)

@@ -391,3 +391,25 @@ func TestAuthorityAndRawCredentials(t *testing.T) {
 	_, err = s.client.Credentials.Get(t.Context(), "slack", stack.CredentialParams{PassportToken: pass.Token})
 	require.ErrorIs(t, err, stack.ErrAuthorityBindingInactive)
 }
+
+// What was lent twice out of one binding takes two of its uses.
+func TestAuthorityUsesOfOneOriginAddUp(t *testing.T) {
+	t.Parallel()
+	s := newAuthorityStage(t)
+	child := s.Agent(t, stacktest.AgentConfig{Mode: stack.Logged, Services: []string{"slack"}})
+	b := s.active(t, func(p *stack.AuthorityBindingParams) { p.MayDelegate, p.MaxUses = true, 3 })
+	for range 2 {
+		_, err := s.api.DelegateBinding(t.Context(), b.ID, stack.BindingDelegateParams{AgentID: child.ID,
+			IdempotencyKey: authorityKey()})
+		require.NoError(t, err)
+	}
+	pass, err := s.delegate(t, s.issue(t, carrying(b.ID)), func(p *stack.PassportDelegateParams) { p.ChildAgentID = child.ID })
+	require.NoError(t, err)
+	require.Len(t, s.claims(t, pass.Token).STK.AuthorityRefs, 2)
+	_, err = s.client.Proxy.Request(t.Context(), withPassport(post("#a"), pass))
+	require.NoError(t, err)
+	assert.Equal(t, 2, s.used(t, b.ID))
+	_, err = s.client.Proxy.Request(t.Context(), withPassport(post("#b"), pass))
+	assert.Equal(t, "exhausted", requireRefused(t, err, http.StatusForbidden, "AUTHORITY_BINDING_INACTIVE").Details["reason"])
+	assert.Equal(t, 2, s.used(t, b.ID), "a refusal takes none")
+}

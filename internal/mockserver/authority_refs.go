@@ -186,13 +186,23 @@ func (s *Server) checkAuthority(call *proxyCall) error {
 		if !ok || !slices.Contains(v.Services, call.in.Service) || call.isRepetition() {
 			continue
 		}
-		if v.exhausted() {
+		if call.exhausts(v) {
 			call.lapsed = &lapsedBinding{ref, "exhausted"}
 			return call.lapsed.refusal()
 		}
 		call.authority = append(call.authority, underAuthority{version: v, present: call.reaches(v)})
 	}
 	return nil
+}
+
+// exhausts reports whether a call can have no use of a version beside those that it has already: they may come from one
+// binding.
+func (call *proxyCall) exhausts(v *bindingVersion) bool {
+	for _, a := range call.authority {
+		a.version.use(1)
+		defer a.version.use(-1)
+	}
+	return v.exhausted()
 }
 
 // reaches reports whether a call goes to the receiver of a binding, on a way that shows the passport to nobody else.
