@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -186,9 +185,7 @@ func TestValidateIsBounded(t *testing.T) {
 			t.Parallel()
 			s, err := Compile([]byte(tt.schema))
 			require.NoError(t, err)
-			began := time.Now()
 			require.ErrorContains(t, s.Validate([]byte(tt.value)), "steps")
-			assert.Less(t, time.Since(began), 20*time.Second)
 		})
 	}
 	s, err := Compile([]byte(`{"type":"array","items":{"type":"string"}}`))
