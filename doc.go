@@ -33,6 +33,13 @@
 // revoked, so that the agent stops. [Mission.HTTPClient] lends the same proxy to any Go API client. [Mission.Summary] sets
 // what was declared beside what was done.
 //
+// # Guard rails
+//
+// [IntentsService.Simulate] says what the proxy's own checks would make of a call, and [IntentsService.SubmitAndWait] has a
+// person approve it first. [ScanService.Scan] looks for prompt injection, as the proxy does in every call. [Mission.LLM] calls
+// models through the gateway, without their key, and with personal data taken out. [MissionOpenParams] has caps; [GrantParams]
+// has constraints, and the wall between services.
+//
 // # Errors
 //
 // An answer that refuses a call is an [*Error]; errors.Is tells its kind:
