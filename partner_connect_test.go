@@ -237,8 +237,27 @@ func TestGrantReach(t *testing.T) {
 		require.NoError(t, call(agent.ID, conn.ID, mission, webhook.ID, p), what)
 		require.ErrorIs(t, call(ownAgent.ID, ownConn.ID, ownMission, ownWebhook.ID, ownPassport), stack.ErrNotFound, what)
 	}
-	_, err = theirs.Passports.Issue(ctx, stack.PassportIssueParams{AgentID: agent.ID, MissionIDs: []string{ownMission}, Intent: intent})
-	require.Error(t, err)
+	open := func(p stack.MissionOpenParams) error {
+		p.IntentSummary = "x"
+		return failure(theirs.Missions.Open(ctx, p))
+	}
+	for what, call := range map[string]error{
+		"the owner's Mission": failure(theirs.Passports.Issue(ctx, stack.PassportIssueParams{AgentID: agent.ID,
+			MissionIDs: []string{ownMission}, Intent: intent})),
+		"the owner's identity": failure(theirs.Passports.Issue(ctx, stack.PassportIssueParams{AgentID: agent.ID,
+			MissionIDs: []string{mission}, Intent: intent, IdentityClaimIDs: []string{"clm_owner"}})),
+		"the owner's authority": failure(theirs.Passports.Issue(ctx, stack.PassportIssueParams{AgentID: agent.ID,
+			MissionIDs: []string{mission}, Intent: intent, AuthorityBindingIDs: []string{"ab_owner"}})),
+		"a Mission with the owner's authority": open(stack.MissionOpenParams{AuthorityBindingIDs: []string{"ab_owner"}}),
+		"a Mission of the owner's fleet": failure(theirs.Missions.Start(ctx, stack.MissionStartParams{AgentID: agent.ID,
+			Mission:  stack.MissionOpenParams{IntentSummary: "x", FleetPolicyID: "flp_owner", IdempotencyKey: "k"},
+			Passport: &stack.MissionPassportParams{Intent: intent}})),
+		"a start for the owner's agent": failure(theirs.Missions.Start(ctx, stack.MissionStartParams{AgentID: agent.ID,
+			Mission:  stack.MissionOpenParams{IntentSummary: "x", AgentID: ownAgent.ID},
+			Passport: &stack.MissionPassportParams{Intent: intent}})),
+	} {
+		require.ErrorIs(t, call, stack.ErrNotFound, what)
+	}
 	for what, call := range map[string]error{
 		"proxy":   failure(theirs.Proxy.Request(ctx, withPassport(post("#x"), ownPassport))),
 		"refresh": failure(theirs.Passports.Refresh(ctx, stack.PassportRefreshParams{Token: ownPassport.Token})),
@@ -477,6 +496,22 @@ func TestConnectAtOnce(t *testing.T) {
 	assert.Equal(t, 1, tokens)
 }
 
+// What is proven of an account's owner is not in the passports of a partner's agents.
+func TestGrantsDoNotInheritIdentity(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newGrant(t, stack.ConnectParams{})
+	session, err := s.account.Identity.InitiateVerification(ctx, stack.VerificationParams{ProviderKey: "login_gov"})
+	require.NoError(t, err)
+	require.NoError(t, s.VerifyIdentity(session.SessionRef))
+	_, err = s.account.Identity.CompleteVerification(ctx, "login_gov", session.SessionRef)
+	require.NoError(t, err)
+	_, _, _, theirs := work(t, s.theirs, "theirs")
+	_, _, _, own := work(t, s.account, "own")
+	assert.Empty(t, s.claims(t, theirs.Token).STK.IdentityClaims)
+	assert.Len(t, s.claims(t, own.Token).STK.IdentityClaims, 1)
+}
+
 // A Mission runs under a grant token as it does under any key.
 func TestMissionUnderAGrant(t *testing.T) {
 	t.Parallel()
@@ -489,4 +524,16 @@ func TestMissionUnderAGrant(t *testing.T) {
 	require.NoError(t, err)
 	m.Close(&err)
 	require.NoError(t, err)
+}
+
+// An account's own address needs no verification, and nobody else's is its own.
+func TestDestinationsOfAConnectedAccount(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newGrant(t, stack.ConnectParams{})
+	for address, want := range map[string]bool{"ADA@example.com": true, "operator@example.com": false} {
+		d, err := s.account.DeliveryMethods.Add(ctx, stack.DestinationAddParams{ChannelType: stack.ChannelEmail, Destination: address})
+		require.NoError(t, err)
+		assert.Equal(t, want, d.Verified, address)
+	}
 }

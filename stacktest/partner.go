@@ -14,5 +14,5 @@ func (s *Server) DenyGrant(grantID string) error { return s.mock.DecideGrant(gra
 func (s *Server) RevokeGrant(grantID string) error { return s.mock.RevokeGrant(grantID) }
 
 // AccountKey makes an API key of the account with an e-mail address, such as one that a partner has made by its Connect: it
-// stands in for its owner. It fails when there is no such account. That of the server's own operator is operator@example.com.
+// stands in for its owner. It fails when there is no such account. That of the server's own operator is OperatorEmail.
 func (s *Server) AccountKey(email string) (stack.Secret, error) { return s.mock.AccountKey(email) }

@@ -136,7 +136,7 @@ func (s *Server) newDestination(c *caller, d *destination) (*stack.Destination, 
 		return nil, err
 	}
 	d.ID, d.OperatorID, d.CreatedAt = newID("ndst_"), op.id, now
-	if d.ChannelType == stack.ChannelEmail && strings.EqualFold(d.Destination.Destination, OperatorEmail) {
+	if d.ChannelType == stack.ChannelEmail && strings.EqualFold(d.Destination.Destination, op.email) {
 		d.Verified, d.VerifiedAt = true, now
 	}
 	shown := d.Destination

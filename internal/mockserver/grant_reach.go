@@ -118,6 +118,10 @@ var references = map[string]func(s *Server, c *caller, value string) (made bool)
 	"webhook_id":            (*Server).grantMade,
 	"mission_id":            (*Server).grantMade,
 	"mission_ids":           (*Server).grantMade,
+	// No grant makes these: what the account's owner has proven, been given and set up is not lent out.
+	"identity_claim_ids":    (*Server).grantMade,
+	"authority_binding_ids": (*Server).grantMade,
+	"fleet_policy_id":       (*Server).grantMade,
 	"jti":                   (*Server).grantMadePassport,
 	"passport_jti":          (*Server).grantMadePassport,
 	"token":                 (*Server).grantMadeToken,

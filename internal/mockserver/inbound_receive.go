@@ -16,6 +16,7 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver/forward"
 	"github.com/getstack-go/stack/internal/mockserver/inbound"
 	"github.com/getstack-go/stack/internal/mockserver/inject"
+	"github.com/getstack-go/stack/internal/mockserver/notify"
 )
 
 const (
@@ -283,7 +284,7 @@ func (s *Server) forwardInbound(ctx context.Context, m *inboundMessage) (status 
 	defer cancel()
 	header := http.Header{
 		"User-Agent":                 {"stack-inbound"},
-		stack.HeaderWebhookSignature: {inbound.Sign(m.Body, m.downstream, time.Now())},
+		stack.HeaderWebhookSignature: {notify.Sign(string(m.downstream), time.Now(), m.Body)},
 		stack.HeaderWebhookDelivery:  {m.delivery.ID},
 		stack.HeaderInboundWebhook:   {m.webhook.ID},
 		stack.HeaderInboundVerdict:   {string(m.delivery.Verdict)},

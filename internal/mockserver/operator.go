@@ -18,6 +18,7 @@ type operator struct {
 	cancel  context.CancelFunc
 	id      string
 	since   time.Time
+	email   string    // of its owner; empty for a tenant, which has none
 	partner *operator // whose tenant it is; nil for an account of its own
 
 	mu            sync.Mutex

@@ -15,7 +15,6 @@ import (
 
 const (
 	grantTokenPrefix = "sk_grant_"
-	firstEmail       = "operator@example.com" // of the first operator's owner
 
 	maxPartnerGrants    = 1000 // of one partner, ended ones too
 	maxConnectProviders = 64
@@ -168,7 +167,7 @@ func (s *Server) accountOf(email string) (account *operator, created bool) {
 		return s.operators[id], false
 	}
 	account = newOperator(s, newID("op_"))
-	account.policy = Policy{Tier: stack.TierFree}
+	account.email, account.policy = email, Policy{Tier: stack.TierFree}
 	s.operators[account.id], s.accounts[email] = account, account.id
 	return account, true
 }

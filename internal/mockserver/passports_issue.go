@@ -80,6 +80,9 @@ func (s *Server) issueUnder(op *operator, a *agent, m *mission, params stack.Pas
 	if err != nil {
 		return nil, err
 	}
+	if params.IdentityClaimIDs == nil && op.madeBy[a.ID] != "" { // what is proven of the owner says nothing of a partner's agent
+		params.IdentityClaimIDs = []string{}
+	}
 	claims, err := op.carry(params.IdentityClaimIDs, now)
 	if err != nil {
 		return nil, err

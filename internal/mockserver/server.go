@@ -87,7 +87,8 @@ func (s *Server) Reset() {
 	s.unknown = nil
 	op := newOperator(s, s.first.OperatorID)
 	s.operators = map[string]*operator{op.id: op}
-	s.accounts = map[string]string{firstEmail: op.id}
+	op.email = OperatorEmail
+	s.accounts = map[string]string{op.email: op.id}
 	s.keys.clear()
 	s.market.clear()
 	s.keys.add(s.first.APIKey, keyOwner{op: op})

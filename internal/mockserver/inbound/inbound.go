@@ -1,5 +1,4 @@
-// Package inbound checks the signatures of webhooks that other services send, and makes those of what is sent on. It knows
-// nothing of operators and routes.
+// Package inbound checks the signatures of webhooks that other services send. It knows nothing of operators and routes.
 //
 // AgentMail signs by the scheme of its sender Svix: base64 of HMAC-SHA256 over "id.timestamp.body", the key in base64 after
 // whsec_, id, timestamp and a list of signatures in the headers svix-id, svix-timestamp and svix-signature. What a generic
@@ -190,11 +189,4 @@ func sum(algorithm func() hash.Hash, key []byte, parts ...string) []byte {
 		_, _ = mac.Write([]byte(part)) // a hash never fails
 	}
 	return mac.Sum(nil)
-}
-
-// Sign makes the value of the header X-Stack-Signature, with which what is sent on is signed: t=<Unix seconds>,v1=<hex of
-// HMAC-SHA256 over "t.body">.
-func Sign(body, key []byte, now time.Time) string {
-	stamp := strconv.FormatInt(now.Unix(), 10)
-	return "t=" + stamp + ",v1=" + hex.EncodeToString(sum(sha256.New, key, stamp, ".", string(body)))
 }
