@@ -129,7 +129,9 @@ func (s *Server) clearCall(ctx context.Context, call *proxyCall, token stack.Sec
 	if err != nil {
 		return err
 	}
-	call.injection = s.inspect(ctx, scanner, call.outgoing(), inject.Deep)
+	if call.action != actionLLM { // a prompt is for a model to read; the chain is for what others would have it read
+		call.injection = s.inspect(ctx, scanner, call.outgoing(), inject.Deep)
+	}
 	return s.admitCall(call)
 }
 

@@ -283,7 +283,7 @@ func (op *operator) approvedSkill(now time.Time, p *passport, approvalID, skillI
 		return nil, refuse(http.StatusForbidden, "INTENT_APPROVAL_REQUIRED", "an invocation needs an approved intent, and a passport",
 			map[string]any{"check": "intent_approval", "sent": "no passport_id", "allowed": "passport_id, and X-Intent-Approval-Id"})
 	}
-	return op.approved(now, p, approvalID, "", act{service: "skill", method: "invoke", target: skillID})
+	return op.approved(now, p, approvalID, "", act{service: skillService, method: skillAction, target: skillID})
 }
 
 // pay takes the price, or counts a free invocation on the plan; either way it is one of the plan's actions.
