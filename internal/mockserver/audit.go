@@ -17,7 +17,8 @@ func auditRoutes() []route {
 		endpoint("GET", "/v1/audit", (*Server).listAudit, operatorOnly),
 		endpoint("GET", "/v1/audit/chain-head", (*Server).auditHead, operatorOnly),
 		endpoint("GET", "/v1/audit/verify-chain", (*Server).verifyAudit, operatorOnly),
-		endpoint("GET", "/v1/audit/export", (*Server).exportAudit, operatorOnly, unlocked),
+		endpoint("GET", "/v1/audit/export", (*Server).exportAudit, operatorOnly, unlocked,
+			answers[stack.AuditExport](jsonMedia, "application/x-ndjson", "text/csv")),
 	}
 }
 

@@ -75,9 +75,9 @@ func authorityRoutes() []route {
 		endpoint("GET", "/v1/authority/presentations/{presentation_id}", (*Server).getPresentation),
 		endpoint("POST", "/v1/authority/presentations/{presentation_id}/erase", (*Server).erasePresentation, key),
 
-		endpoint("GET", decisionPath+"{request_id}", (*Server).showDecision, public),
-		endpoint("POST", decisionPath+"{request_id}/approve", (*Server).approveOnPage, public),
-		endpoint("POST", decisionPath+"{request_id}/reject", (*Server).rejectOnPage, public),
+		endpoint("GET", decisionPath+"{request_id}", (*Server).showDecision, webPage),
+		endpoint("POST", decisionPath+"{request_id}/approve", (*Server).approveOnPage, webPage),
+		endpoint("POST", decisionPath+"{request_id}/reject", (*Server).rejectOnPage, webPage),
 		endpoint("POST", challengePath+"{challenge_id}", (*Server).answerChallenge, public),
 	}
 }

@@ -38,8 +38,8 @@ func billingRoutes() []route {
 		endpoint("GET", "/v1/billing/balance", (*Server).getBalance),
 		endpoint("GET", "/v1/billing/transactions", (*Server).listTransactions),
 		endpoint("POST", "/v1/billing/topup", (*Server).startTopUp, adminOnly, billing),
-		endpoint("GET", paymentPath+"{session_id}", (*Server).showPayment, public),
-		endpoint("POST", paymentPath+"{session_id}", (*Server).payOnPage, public),
+		endpoint("GET", paymentPath+"{session_id}", (*Server).showPayment, webPage),
+		endpoint("POST", paymentPath+"{session_id}", (*Server).payOnPage, webPage),
 	}
 }
 

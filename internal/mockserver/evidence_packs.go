@@ -35,7 +35,7 @@ func evidencePackRoutes() []route {
 		endpoint("POST", "/v1/evidence-packs", (*Server).exportEvidence, operatorOnly, unlocked),
 		endpoint("GET", "/v1/evidence-packs", (*Server).listEvidence, operatorOnly),
 		endpoint("GET", "/v1/evidence-packs/{pack_id}", (*Server).getEvidence, operatorOnly),
-		endpoint("GET", "/v1/evidence-packs/{pack_id}/download", (*Server).downloadEvidence, operatorOnly),
+		endpoint("GET", "/v1/evidence-packs/{pack_id}/download", (*Server).downloadEvidence, operatorOnly, answers[stack.EvidenceManifest](jsonMedia)),
 	}
 }
 

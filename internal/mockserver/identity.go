@@ -100,8 +100,8 @@ func identityRoutes() []route {
 		endpoint("POST", "/v1/identity/delegate", (*Server).grantDelegation),
 		endpoint("GET", "/v1/identity/claims", (*Server).listClaims),
 		endpoint("DELETE", "/v1/identity/claims/{claim_id}", (*Server).revokeClaim),
-		endpoint("GET", verificationPath+"{session_ref}", (*Server).showVerification, public),
-		endpoint("POST", verificationPath+"{session_ref}", (*Server).confirmOnPage, public),
+		endpoint("GET", verificationPath+"{session_ref}", (*Server).showVerification, webPage),
+		endpoint("POST", verificationPath+"{session_ref}", (*Server).confirmOnPage, webPage),
 	}
 }
 

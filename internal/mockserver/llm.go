@@ -19,10 +19,11 @@ import (
 const maxLLMBody = 32 << 20
 
 func llmRoutes() []route {
+	llmAnswer := answers[json.RawMessage](jsonMedia, "text/event-stream")
 	return []route{
-		endpoint("POST", "/v1/llm/anthropic/messages", gateway(anthropicAPI), unlocked, bodyLimit(maxLLMBody)),
-		endpoint("POST", "/v1/llm/openai/chat/completions", gateway(openAIAPI), unlocked, bodyLimit(maxLLMBody)),
-		endpoint("POST", "/v1/llm/openrouter/chat/completions", gateway(openRouterAPI), unlocked, bodyLimit(maxLLMBody)),
+		endpoint("POST", "/v1/llm/anthropic/messages", gateway(anthropicAPI), named("callAnthropic"), unlocked, bodyLimit(maxLLMBody), llmAnswer),
+		endpoint("POST", "/v1/llm/openai/chat/completions", gateway(openAIAPI), named("callOpenAI"), unlocked, bodyLimit(maxLLMBody), llmAnswer),
+		endpoint("POST", "/v1/llm/openrouter/chat/completions", gateway(openRouterAPI), named("callOpenRouter"), unlocked, bodyLimit(maxLLMBody), llmAnswer),
 		endpoint("GET", "/v1/llm/usage", (*Server).listLLMUsage),
 		endpoint("GET", "/v1/llm/usage/summary", (*Server).summarizeLLMUsage),
 	}

@@ -43,7 +43,7 @@ func missionRoutes() []route {
 		endpoint("POST", "/v1/missions/{mission_id}/revoke", (*Server).revokeMission),
 		endpoint("GET", "/v1/missions/{mission_id}/replay", (*Server).missionActivity),
 		endpoint("GET", "/v1/missions/{mission_id}/operator-reviews", (*Server).listOperatorReviews),
-		endpoint("GET", "/v1/missions/{mission_id}/operator-reviews/{claim_id}/download", (*Server).downloadOperatorReview),
+		endpoint("GET", "/v1/missions/{mission_id}/operator-reviews/{claim_id}/download", (*Server).downloadOperatorReview, answers[string]("application/cose")),
 	}
 }
 

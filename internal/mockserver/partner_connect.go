@@ -43,9 +43,9 @@ func partnerConnectRoutes() []route {
 		endpoint("GET", one, (*Server).getPartnerConnection, unlocked),
 		endpoint("DELETE", one, (*Server).revokePartnerConnection, adminOnly, unlocked),
 		endpoint("POST", one+"/rotate-token", (*Server).rotateGrantToken, adminOnly, unlocked),
-		endpoint("GET", consentPath+"{token}", (*Server).showConsent, public),
-		endpoint("POST", consentPath+"{token}/approve", (*Server).consentOnPage, public),
-		endpoint("POST", consentPath+"{token}/deny", (*Server).denyOnPage, public),
+		endpoint("GET", consentPath+"{token}", (*Server).showConsent, webPage),
+		endpoint("POST", consentPath+"{token}/approve", (*Server).consentOnPage, webPage),
+		endpoint("POST", consentPath+"{token}/deny", (*Server).denyOnPage, webPage),
 	}
 }
 

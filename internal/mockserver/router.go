@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ const (
 // route is one endpoint: who may call it, what it takes and gives, and the function that holds its rule.
 type route struct {
 	method, pattern string
+	name            string         // the handler's
 	public          bool           // no bearer needed
 	operatorOnly    bool           // member keys are refused
 	role            stack.TeamRole // the least that a member needs
@@ -40,6 +42,7 @@ type route struct {
 	maxBody         int64          // bytes
 	success         int            // status of a good answer
 	in, out         reflect.Type
+	media           []string // of a good answer; nil is JSON
 	handle          func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error)
 }
 
@@ -61,7 +64,8 @@ func bodyLimit(n int64) routeOption {
 func endpoint[In, Out any](
 	method, pattern string, handler func(*Server, context.Context, *caller, In) (*Out, error), opts ...routeOption,
 ) route {
-	r := route{method: method, pattern: pattern, maxBody: maxBody, success: http.StatusOK, role: stack.RoleStandard, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+	r := route{method: method, pattern: pattern, name: nameOf(handler), maxBody: maxBody, success: http.StatusOK, role: stack.RoleStandard,
+		in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	r.handle = func(s *Server, ctx context.Context, c *caller, in reflect.Value) (any, error) {
 		out, err := handler(s, ctx, c, in.Interface().(In))
 		if err != nil {
@@ -77,6 +81,15 @@ func endpoint[In, Out any](
 	}
 	return r
 }
+
+// nameOf is the name of a method.
+func nameOf(method any) string {
+	name := runtime.FuncForPC(reflect.ValueOf(method).Pointer()).Name()
+	return name[strings.LastIndexByte(name, '.')+1:]
+}
+
+// named is for a handler that is no method.
+func named(name string) routeOption { return func(r *route) { r.name = name } }
 
 // none is the input of an endpoint that takes nothing.
 type none struct{}
@@ -115,6 +128,7 @@ func routes() []route {
 		inboundWebhookRoutes(),
 		partnerTenantRoutes(),
 		partnerConnectRoutes(),
+		openAPIRoutes(),
 	)
 }
 

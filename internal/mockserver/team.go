@@ -37,8 +37,8 @@ func teamRoutes() []route {
 		endpoint("GET", "/v1/team/members", (*Server).listMembers),
 		endpoint("PATCH", "/v1/team/members/{member_id}", (*Server).updateMember, adminOnly),
 		endpoint("DELETE", "/v1/team/members/{member_id}", (*Server).revokeMember, adminOnly),
-		endpoint("GET", invitationPath+"{token}", (*Server).showInvitation, public),
-		endpoint("POST", invitationPath+"{token}", (*Server).acceptOnPage, public),
+		endpoint("GET", invitationPath+"{token}", (*Server).showInvitation, webPage),
+		endpoint("POST", invitationPath+"{token}", (*Server).acceptOnPage, webPage),
 	}
 }
 
