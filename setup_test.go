@@ -31,6 +31,7 @@ func newStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *st
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"ok":true}`))
 	}))
+	opts = append([]stack.Option{conforming(t, srv.Transport())}, opts...)
 	return &stage{srv, srv.Client(opts...), srv.Agent(t, stacktest.AgentConfig{Mode: mode, Services: []string{"slack"}})}
 }
 

@@ -3,6 +3,7 @@ package conform
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"mime"
 	"net/url"
@@ -70,7 +71,8 @@ func (c *Checker) Answer(method string, u *url.URL, status int, contentType stri
 // Value fails for JSON that is not of the schema.
 func (c *Checker) Value(schema *jsonschema.Schema, text []byte) error {
 	var value any
-	if err := json.Unmarshal(text, &value); err != nil {
+	var outOfRange *json.UnmarshalTypeError // all else is read nevertheless
+	if err := json.Unmarshal(text, &value); err != nil && !errors.As(err, &outOfRange) {
 		return err
 	}
 	resolved, err := c.resolve(schema)

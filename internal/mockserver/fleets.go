@@ -35,7 +35,7 @@ func fleetRoutes() []route {
 	return []route{
 		endpoint("POST", "/v1/fleets/session", (*Server).fleetSession),
 		endpoint("GET", "/v1/fleets", (*Server).listFleets),
-		endpoint("GET", "/v1/fleets/membership/{agent_id}", (*Server).fleetMembership),
+		endpoint("GET", "/v1/fleets/membership/{agent_id}", (*Server).fleetMembership, answers[*stack.FleetMember](jsonMedia)),
 		endpoint("GET", "/v1/fleets/{policy_id}", (*Server).getFleet),
 		endpoint("GET", "/v1/fleets/{policy_id}/members", (*Server).listFleetMembers),
 		endpoint("POST", "/v1/fleets", (*Server).activateFleet, adminOnly, idempotent(true)),

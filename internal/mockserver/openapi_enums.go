@@ -8,7 +8,7 @@ import (
 )
 
 // enums are the values of the string types of the API, by type. A test reads the constants of package stack and holds the
-// list to them.
+// list to them. Events of notifications are none: a channel may name any by a part of it.
 var enums = joined(
 	values(stack.Enforced, stack.Logged, stack.Standard),
 	values(stack.AccountingReserved, stack.AccountingCommitted, stack.AccountingReleased),
@@ -64,9 +64,6 @@ var enums = joined(
 	values(stack.MemberInvited, stack.MemberActive, stack.MemberRevoked),
 	values(stack.MissionLive, stack.MissionCompleted, stack.MissionRevoked, stack.MissionExpired,
 		stack.MissionNotFound, stack.MissionMissing),
-	values(stack.EventSecurity, stack.EventPassportRevoked, stack.EventMissionRevoked, stack.EventAgentBlocked,
-		stack.EventReviewFlagged, stack.EventReviewBlocked, stack.EventGovernanceRequested, stack.EventIntentRequested,
-		stack.EventDropoffExpired, stack.EventTest, stack.EventVerification),
 	values(stack.PIIEnabled, stack.PIIThreshold, stack.PIICountries),
 	values(stack.ConnectActive, stack.ConnectPending, stack.ConnectDenied, stack.ConnectRevoked),
 	values(stack.PrincipalPerson, stack.PrincipalOrganization),

@@ -58,6 +58,7 @@ func TestEnumsAreThoseOfTheSDK(t *testing.T) {
 	for typ, all := range enums {
 		listed[typ.Name()] = all
 	}
+	delete(declared, "NotificationEvent") // which may also be the beginning of some
 	assert.Equal(t, declared, listed)
 }
 
