@@ -290,3 +290,46 @@ func BenchmarkDecodePassportList(b *testing.B) {
 		require.NoError(b, json.Unmarshal(data, &out))
 	}
 }
+
+// enumTypes are the string types with a name that a type holds somewhere.
+func enumTypes(typ reflect.Type, into map[reflect.Type]bool, seen map[reflect.Type]bool) {
+	if seen[typ] {
+		return
+	}
+	seen[typ] = true
+	switch typ.Kind() {
+	case reflect.String:
+		if typ.PkgPath() != "" {
+			into[typ] = true
+		}
+	case reflect.Pointer, reflect.Slice:
+		enumTypes(typ.Elem(), into, seen)
+	case reflect.Map:
+		enumTypes(typ.Key(), into, seen)
+		enumTypes(typ.Elem(), into, seen)
+	case reflect.Struct:
+		for _, f := range reflect.VisibleFields(typ) {
+			if f.IsExported() {
+				enumTypes(f.Type, into, seen)
+			}
+		}
+	}
+}
+
+// A value that a later server adds to an enum is kept, and goes back as it came.
+func TestEnumsKeepUnknownValues(t *testing.T) {
+	t.Parallel()
+	enums, seen := map[reflect.Type]bool{}, map[reflect.Type]bool{}
+	for _, v := range exported {
+		enumTypes(reflect.TypeOf(v), enums, seen)
+	}
+	assert.Greater(t, len(enums), 60)
+	for typ := range enums {
+		v := reflect.New(typ)
+		require.NoError(t, json.Unmarshal([]byte(`"Of a later_day"`), v.Interface()), typ)
+		assert.Equal(t, "Of a later_day", v.Elem().String(), typ)
+		data, err := json.Marshal(v.Interface())
+		require.NoError(t, err)
+		assert.Equal(t, `"Of a later_day"`, string(data), typ)
+	}
+}
