@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// resolveCredentials picks the base URL and the key that may be sent to it, as [New] documents.
+// resolveCredentials picks the base URL and the key that may be sent to it, as [New] documents. The URL comes also with
+// [ErrNoCredentials].
 func resolveCredentials(base *url.URL, key Secret) (*url.URL, Secret, error) {
 	ambient, err := parseBaseURL("STACK_BASE_URL", cmp.Or(os.Getenv("STACK_BASE_URL"), DefaultBaseURL))
 	if base == nil {
@@ -24,9 +25,9 @@ func resolveCredentials(base *url.URL, key Secret) (*url.URL, Secret, error) {
 	trusted := base.String() == DefaultBaseURL || err == nil && base.String() == ambient.String() || isLoopback(base.Hostname())
 	switch {
 	case ambientKey == "":
-		return nil, Secret{}, &Error{Code: noCredentials, Message: "set STACK_API_KEY or pass WithAPIKey"}
+		return base, Secret{}, &Error{Code: noCredentials, Message: "set STACK_API_KEY or pass WithAPIKey"}
 	case !trusted:
-		return nil, Secret{}, &Error{Code: noCredentials, Message: "STACK_API_KEY is not sent to " + base.Host +
+		return base, Secret{}, &Error{Code: noCredentials, Message: "STACK_API_KEY is not sent to " + base.Host +
 			", a base URL given in code; pass WithAPIKey, or set STACK_BASE_URL"}
 	}
 	return base, NewSecret(ambientKey), checkKey("STACK_API_KEY", ambientKey)

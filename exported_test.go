@@ -8,6 +8,8 @@ var exported = []any{
 	stack.ActionUsage{},
 	stack.ActivePassport{},
 	stack.Activity{},
+	stack.AgentEnrollParams{},
+	stack.AgentEnrollment{},
 	stack.AgentPermissions{},
 	stack.AgentRegisterParams{},
 	stack.AgentUnblockParams{},

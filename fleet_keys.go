@@ -42,7 +42,11 @@ const (
 
 // fleetKey returns the key pair of a fleet and an idempotency key, and makes it where there is none.
 func fleetKey(ctx context.Context, policyID, idempotencyKey string) (*keyFile, error) {
-	name := fleetKeyName(policyID, idempotencyKey)
+	return localKey(ctx, fleetKeyName(policyID, idempotencyKey))
+}
+
+// localKey returns the key pair of a name, and makes it where there is none.
+func localKey(ctx context.Context, name string) (*keyFile, error) {
 	path, err := keyPath(name)
 	if err != nil {
 		return nil, err
@@ -54,7 +58,7 @@ func fleetKey(ctx context.Context, policyID, idempotencyKey string) (*keyFile, e
 		}
 		key, err = readKeyFile(path)
 	}
-	for try := 1; err != nil && try < keyFileTries; try++ {
+	for try := 1; err != nil && !errors.Is(err, fs.ErrNotExist) && try < keyFileTries; try++ {
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

@@ -133,7 +133,7 @@ func TestSecretsOfCallsStayInside(t *testing.T) {
 		"html":        answer(502, "<html>bad gateway"),
 		"html as 200": answer(200, "<html>welcome"),
 		"wrong shape": answer(200, `{"token":"`+canary+`","credential":"`+canary+`","id":{},"jti":{},"valid":{},"status":{},`+
-			`"provider":{},"operation_id":{},"verdict":{},"allowed":{},"approval_id":{}}`),
+			`"provider":{},"agent_id":{},"operation_id":{},"verdict":{},"allowed":{},"approval_id":{}}`),
 		"list":         answer(200, `["`+canary+`"]`),
 		"cut":          answer(200, `{"token":"`+canary+`","credential":"`+canary),
 		"no network":   broken(errDial),

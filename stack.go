@@ -65,6 +65,7 @@ type Option func(*config) error
 
 type config struct {
 	apiKey     Secret
+	agentID    string   // empty: the API key itself authenticates
 	baseURL    *url.URL // nil leaves the choice to the environment
 	httpClient *http.Client
 	logger     *slog.Logger
@@ -173,10 +174,10 @@ func WithPollInterval(interval time.Duration) Option {
 
 // New makes a client. Without options it takes its key from STACK_API_KEY and its base URL from STACK_BASE_URL, or
 // [DefaultBaseURL]. A key from the environment goes only to the default base URL, to the one from the environment, or to
-// a loopback address; with any other WithBaseURL, WithAPIKey is needed as well.
+// a loopback address; with any other WithBaseURL, WithAPIKey is needed as well. With [WithAgent] the calls are the agent's.
 //
-// It fails with a [*ParamError] for a bad option and with [ErrNoCredentials] when there is no key to use. It makes no
-// network call.
+// It fails with a [*ParamError] for a bad option and with [ErrNoCredentials] when there is no key to use and no
+// WithAgent. It makes no network call.
 func New(opts ...Option) (*Client, error) {
 	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
 		logger: slog.New(slog.DiscardHandler)}
@@ -189,10 +190,14 @@ func New(opts ...Option) (*Client, error) {
 		}
 	}
 	base, key, err := resolveCredentials(cfg.baseURL, cfg.apiKey)
-	if err != nil {
+	if err != nil && (cfg.agentID == "" || !errors.Is(err, ErrNoCredentials)) {
 		return nil, err
 	}
-	c := &Client{logger: cfg.logger, transport: newTransport(base, key, cfg)}
+	t := newTransport(base, key, cfg)
+	if cfg.agentID != "" { // the API key, if there is one, enrols the agent's own
+		t = t.as(newAgentAuth(cfg.agentID, t, err))
+	}
+	c := &Client{logger: cfg.logger, transport: t}
 	c.poller = newPoller(c, cfg.poll)
 	c.Team = &TeamService{c}
 	c.Agents = &AgentsService{c}

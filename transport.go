@@ -95,7 +95,11 @@ func (c *call) boundToMission() *call {
 
 // send makes a call and decodes its answer.
 func send[T any](ctx context.Context, c *Client, cl *call) (*T, error) {
-	ans, err := c.transport.do(ctx, cl)
+	return sendBy[T](ctx, c.transport, cl)
+}
+
+func sendBy[T any](ctx context.Context, t *transport, cl *call) (*T, error) {
+	ans, err := t.do(ctx, cl)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +152,8 @@ func (a *answer) decode(cl *call, out any) error {
 // transport is the one place where requests are built, sent, retried and read.
 type transport struct {
 	base       *url.URL
-	apiKey     Secret
+	bearer     func(context.Context) (Secret, error) // authorises one request
+	bearerOnce bool                                  // and no other
 	userAgent  string
 	logger     *slog.Logger
 	http       *http.Client
@@ -170,13 +175,21 @@ func newTransport(base *url.URL, key Secret, cfg config) *transport {
 	streams := inner
 	streams.Transport, streams.Timeout = &quietTransport{inner.Transport, cfg.timeout}, 0
 	inner.Timeout = cfg.timeout
-	t := &transport{base: base, apiKey: key, logger: cfg.logger, http: &inner, streams: &streams, maxRetries: cfg.maxRetries,
+	t := &transport{base: base, logger: cfg.logger, http: &inner, streams: &streams, maxRetries: cfg.maxRetries,
 		budget:    newRetryBudget(),
+		bearer:    func(context.Context) (Secret, error) { return key, nil },
 		userAgent: fmt.Sprintf("getstack-go/%s (%s; %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)}
 	if cfg.userAgent != "" {
 		t.userAgent += " " + cfg.userAgent
 	}
 	return t
+}
+
+// as is the same transport with another way to authorise its requests.
+func (t *transport) as(a *agentAuth) *transport {
+	agent := *t
+	agent.bearer, agent.bearerOnce = a.bearer, true
+	return &agent
 }
 
 // redirectError refuses a redirect. The client's credentials would follow it.
@@ -255,11 +268,12 @@ func (t *transport) exchange(
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", t.userAgent)
-	req.Header.Set("Authorization", "Bearer "+t.apiKey.Reveal())
-
 	req.SetResponseHandler(read)
 	x := &exchange{transport: t, http: client, call: cl, began: time.Now()}
 	if err = ctx.Err(); err != nil {
+		return nil, x.failure(ctx, err)
+	}
+	if err = x.authorize(req.Request); err != nil {
 		return nil, x.failure(ctx, err)
 	}
 	resp, err := x.client().Do(req)
@@ -380,10 +394,27 @@ func (x *exchange) client() *retryablehttp.Client {
 		HTTPClient:     x.http,
 		RetryMax:       x.maxRetries,
 		CheckRetry:     x.checkRetry,
+		PrepareRetry:   x.authorize,
 		RequestLogHook: func(_ retryablehttp.Logger, _ *http.Request, n int) { x.n, x.final = n+1, false },
 		Backoff:        func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return x.wait },
 		ErrorHandler:   retryablehttp.PassthroughErrorHandler,
 	}
+}
+
+// authorize gives an attempt its bearer, which may serve once.
+func (x *exchange) authorize(req *http.Request) error {
+	token, err := x.bearer(req.Context())
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token.Reveal())
+	if x.bearerOnce { // net/http itself must not send it again: it does so only with a body that it can have anew
+		req.GetBody = nil
+		if req.Body == nil || req.Body == http.NoBody {
+			req.Body = io.NopCloser(strings.NewReader(""))
+		}
+	}
+	return nil
 }
 
 // checkRetry decides whether an attempt is followed by another. The table:

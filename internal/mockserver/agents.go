@@ -202,6 +202,7 @@ func (s *Server) deleteAgent(_ context.Context, c *caller, in agentIn) (*stack.D
 	c.op.dropGrants(a.ID)
 	c.op.revokeInboundWhere(now, func(w *inboundWebhook) bool { return w.AgentID == a.ID })
 	c.op.agents.delete(a.ID)
+	s.keys.removeAgent(a.ID)
 	c.op.record(now, stack.AuditEntry{AgentID: a.ID, Action: "agent.delete"})
 	return &stack.Deleted{ID: a.ID, Deleted: true}, nil
 }

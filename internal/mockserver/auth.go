@@ -13,6 +13,7 @@ type caller struct {
 	op         *operator                // nil on public routes
 	member     *stack.TeamMember        // as it was when the request came; nil for the operator itself
 	grant      *stack.PartnerConnection // likewise, of a partner who acts in the operator's account; nil otherwise
+	agentID    string                   // of an agent that calls with its own key; empty otherwise
 	requestID  string
 	governance string // X-Governance-Approval
 }
@@ -28,10 +29,6 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	scheme, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nil, unauthorized("UNAUTHORIZED", "no bearer token", "Authorization: Bearer sk_live_…")
-	}
-	if !strings.HasPrefix(token, apiKeyPrefix) && !strings.HasPrefix(token, grantTokenPrefix) {
-		return nil, unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows",
-			"an API key (sk_live_…) or a grant token (sk_grant_…)")
 	}
 	c, err := s.callerOf(token)
 	if err != nil {
@@ -50,8 +47,27 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	return c, c.mayCall(r)
 }
 
-// callerOf finds whose API key it is.
-func (s *Server) callerOf(key string) (*caller, error) {
+// callerOf finds who has a bearer, by its kind. (contract: server-api 2.1)
+func (s *Server) callerOf(token string) (*caller, error) {
+	switch {
+	case strings.HasPrefix(token, apiKeyPrefix), strings.HasPrefix(token, grantTokenPrefix):
+		return s.keyCaller(token)
+	case strings.HasPrefix(token, jwtPrefix):
+		return s.agentCaller(token)
+	}
+	return nil, unknownBearer()
+}
+
+func unknownBearer() *apiError {
+	return unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows",
+		"an API key (sk_live_…), a grant token (sk_grant_…) or an agent's token (a JWT)")
+}
+
+// jwtPrefix is how every JWT begins: {" in base64.
+const jwtPrefix = "eyJ"
+
+// keyCaller finds whose API key it is.
+func (s *Server) keyCaller(key string) (*caller, error) {
 	owner, known, suspect := s.keys.find(key)
 	switch {
 	case known && owner.grantID != "":
@@ -88,6 +104,8 @@ func (c *caller) mayCall(r *route) error {
 	switch {
 	case c.grant != nil:
 		return c.grantMayCall(r)
+	case c.agentID != "":
+		return c.agentMayCall(r)
 	case c.member == nil:
 	case r.operatorOnly:
 		return forbidden("this route takes the operator's own key only", map[string]any{"check": "role", "sent": c.member.Role,

@@ -227,6 +227,9 @@ func (op *operator) outOfScope(now time.Time, p *passport, provider string) erro
 func (s *Server) read(c *caller, token stack.Secret, find func(*passport) (*connection, error)) (*stack.Credential, error) {
 	op, now := c.op, s.clock.now()
 	row := stack.AuditEntry{Action: "credential.retrieve"}
+	if err := c.mustPresent(token); err != nil {
+		return nil, err
+	}
 	p, conn, err := s.admitRead(op, token, now, find)
 	if p != nil {
 		row = p.row(row.Action)

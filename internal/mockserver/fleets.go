@@ -272,6 +272,7 @@ func (op *operator) dismiss(now time.Time, m *fleetMember) (r stack.FleetRevocat
 	f := m.fleet
 	if m.Status == stack.FleetActive {
 		m.Status, m.RevokedAt = stack.FleetRevoked, now
+		op.server.keys.removeAgent(m.AgentID)
 		revoked, cascaded := op.revokeAgent(now, m.AgentID, "Fleet member revoked")
 		r.RevokedMembers, r.RevokedPassports = 1, revoked+len(cascaded)
 		for _, id := range sortedKeys(f.live) {

@@ -108,9 +108,9 @@ func (c *caller) mayConnect(provider string) error {
 // made reports whether something was made with the caller's grant. The operator is locked.
 func (c *caller) made(id string) bool { return c.op.madeBy[id] == c.grant.GrantID }
 
-// references are the names by which inputs refer to what a grant can make, each with what looks it up. An id that is not of
-// the operator is left to the handler, which says so.
-var references = map[string]func(s *Server, c *caller, value string) (made bool){
+// grantReferences are the names by which inputs refer to what a grant can make, each with what looks it up. An id that is not
+// of the operator is left to the handler, which says so.
+var grantReferences = map[string]func(s *Server, c *caller, value string) (made bool){
 	"agent_id":              (*Server).grantMade,
 	"child_agent_id":        (*Server).grantMade,
 	"connection_id":         (*Server).grantMade,
@@ -144,13 +144,13 @@ func (s *Server) grantMadeToken(c *caller, token string) bool {
 	return err != nil || s.grantMadePassport(c, claims.JTI)
 }
 
-// withinGrant refuses an input that refers to something which was not made with the caller's grant: to the grant, the rest of
-// the account is not there.
-func (s *Server) withinGrant(c *caller, in reflect.Value) error {
-	if c.grant == nil {
+// withinReach refuses an input that refers to something which was not made with the caller's grant, or is not the calling
+// agent's: to them, the rest of the account is not there.
+func (s *Server) withinReach(c *caller, in reflect.Value) error {
+	if c.grant == nil && c.agentID == "" {
 		return nil
 	}
-	if call, ok := in.Interface().(proxyIn); ok {
+	if call, ok := in.Interface().(proxyIn); ok && c.grant != nil {
 		scope := stack.ScopeProxyWrite
 		if strings.EqualFold(call.Body.Method, http.MethodGet) {
 			scope = stack.ScopeProxyRead
@@ -167,33 +167,39 @@ func (s *Server) withinGrant(c *caller, in reflect.Value) error {
 	for i := range in.NumField() {
 		tag := in.Type().Field(i).Tag
 		name := or(or(tag.Get("path"), tag.Get("query")), tag.Get("header"))
-		if err := s.withinGrantAt(c, name, in.Field(i)); err != nil {
+		if err := s.withinReachAt(c, name, in.Field(i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// withinGrantAt looks at one value of an input and all that is in it.
-func (s *Server) withinGrantAt(c *caller, name string, v reflect.Value) error {
+// withinReachAt looks at one value of an input and all that is in it.
+func (s *Server) withinReachAt(c *caller, name string, v reflect.Value) error {
 	if secret, ok := v.Interface().(stack.Secret); ok {
 		v = reflect.ValueOf(secret.Reveal())
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		if !v.IsNil() {
-			return s.withinGrantAt(c, name, v.Elem())
+			return s.withinReachAt(c, name, v.Elem())
 		}
 	case reflect.String:
-		if made := references[name]; made != nil && v.String() != "" && !made(s, c, v.String()) {
+		if name == "agent_id" && c.agentID != "" && v.String() == "" && v.CanSet() {
+			v.SetString(c.agentID) // an agent that names none means itself
+		}
+		if mine := c.references()[name]; mine != nil && v.String() != "" && !mine(s, c, v.String()) {
 			if strings.Contains(strings.ToLower(name), "token") {
-				return unauthorized("UNAUTHORIZED", "the passport is not on record", "a passport that was issued with the grant")
+				return unauthorized("UNAUTHORIZED", "the passport is not on record", c.passports())
 			}
 			return notFound(name, v.String())
 		}
 	case reflect.Slice:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return nil
+		}
 		for i := range v.Len() {
-			if err := s.withinGrantAt(c, name, v.Index(i)); err != nil {
+			if err := s.withinReachAt(c, name, v.Index(i)); err != nil {
 				return err
 			}
 		}
@@ -204,7 +210,7 @@ func (s *Server) withinGrantAt(c *caller, name string, v reflect.Value) error {
 			if !field.IsExported() || wire == "" && !field.Anonymous {
 				continue
 			}
-			if err := s.withinGrantAt(c, wire, v.Field(i)); err != nil {
+			if err := s.withinReachAt(c, wire, v.Field(i)); err != nil {
 				return err
 			}
 		}

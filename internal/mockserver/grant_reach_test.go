@@ -31,7 +31,7 @@ func TestGrantRoutes(t *testing.T) {
 		assert.Equal(t, r.method == http.MethodGet, scope[len(scope)-5:] == ":read", "%s takes %s", name, scope)
 		for i := range r.in.NumField() {
 			if at, isPath := r.in.Field(i).Tag.Lookup("path"); isPath && at != "provider" {
-				assert.Contains(t, references, at, name)
+				assert.Contains(t, grantReferences, at, name)
 			}
 		}
 		if r.out.Kind() == reflect.Slice {

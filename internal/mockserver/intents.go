@@ -348,8 +348,11 @@ func (c *caller) deciding(approvalID string, p stack.Secret, notes string) (*int
 	return c.op.intentByID(approvalID)
 }
 
-// id names the caller: the member, or else the operator.
+// id names the caller: the agent, the member, or else the operator.
 func (c *caller) id() string {
+	if c.agentID != "" {
+		return c.agentID
+	}
 	if c.member != nil {
 		return c.member.ID
 	}

@@ -9,11 +9,13 @@ import (
 	"github.com/getstack-go/stack"
 )
 
-// keyring knows whose API keys there are, by their hashes. Its lock is the innermost: while it is held no other is taken.
+// keyring knows whose API keys there are, by their hashes, and which keys agents have. Its lock is the innermost: while it is held no other is taken.
 type keyring struct {
 	mu    sync.RWMutex
 	keys  map[keyHash]keyOwner
 	hints map[string]*operator // by keyHint, to count failed authentications
+
+	agents map[string]*agentKey // by the agent's id
 }
 
 type keyHash [sha256.Size]byte
@@ -66,7 +68,7 @@ func (k *keyring) remove(hash keyHash) {
 func (k *keyring) clear() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keys, k.hints = nil, nil
+	k.keys, k.hints, k.agents = nil, nil, nil
 }
 
 // find returns the owner of a key, or else the operator whose key it looks like, if any.
@@ -76,6 +78,42 @@ func (k *keyring) find(key string) (owner keyOwner, known bool, suspect *operato
 	owner, known = k.keys[hashKey(key)]
 	hint := strings.TrimPrefix(key, apiKeyPrefix)
 	return owner, known, k.hints[hint[:min(hintLength, len(hint))]]
+}
+
+// addAgent gives an agent its key, in place of another one.
+func (k *keyring) addAgent(key *agentKey) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.agents == nil {
+		k.agents = map[string]*agentKey{}
+	}
+	k.agents[key.agentID] = key
+}
+
+func (k *keyring) removeAgent(id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.agents, id)
+}
+
+// agent returns the key of an agent.
+func (k *keyring) agent(id string) (*agentKey, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	key, ok := k.agents[id]
+	return key, ok
+}
+
+// holder finds the operator's agent that has a public key, given as in its JWK.
+func (k *keyring) holder(op *operator, x string) (agentID string, ok bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	for _, key := range k.agents {
+		if key.op == op && key.jwk.X == x {
+			return key.agentID, true
+		}
+	}
+	return "", false
 }
 
 // member returns what a member is at the moment, for the length of one request.

@@ -246,6 +246,9 @@ func (s *Server) revokeTenant(_ context.Context, c *caller, in tenantIn) (*stack
 		for m := range account.members.all() {
 			s.keys.remove(m.key)
 		}
+		for a := range account.agents.all() {
+			s.keys.removeAgent(a.ID)
+		}
 		out.WebhooksRevoked = account.revokeInboundWhere(now, func(*inboundWebhook) bool { return true })
 		revoked, cascaded := account.revokeWhere(now, "Tenant revoked", func(*passport) bool { return true })
 		out.PassportsRevoked = revoked + len(cascaded)

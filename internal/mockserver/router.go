@@ -99,6 +99,7 @@ func routes() []route {
 	return slices.Concat(
 		teamRoutes(),
 		agentRoutes(),
+		agentKeyRoutes(),
 		passportRoutes(),
 		missionRoutes(),
 		serviceRoutes(),
@@ -215,7 +216,7 @@ func (s *Server) dispatch(req *http.Request, r *route, requestID string, body []
 	if err = bind(in, req, body); err != nil {
 		return nil, err
 	}
-	if err = s.withinGrant(c, in); err != nil {
+	if err = s.withinReach(c, in); err != nil {
 		return nil, err
 	}
 	key, err := r.keyOf(req)
