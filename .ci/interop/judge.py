@@ -158,6 +158,8 @@ SHAPES: list[tuple[str, str, str, dict[str, str]]] = [
     ("GET", "/v1/agents", "[]", {"[]": AGENT}),
     ("GET", "/v1/agents/{}", AGENT, {}),
     ("PATCH", "/v1/agents/{}", AGENT, {}),
+    ("POST", "/v1/agents/{}/enrollment-challenge", "challenge_id challenge", {}),
+    ("POST", "/v1/agents/{}/enroll", "agent_id enrolled_at", {"public_key": "kty crv x"}),
     ("POST", "/v1/passports/issue", PASSPORT + " accountability", {}),
     ("POST", "/v1/passports/delegate", PASSPORT, {}),
     ("POST", "/v1/passports/refresh", PASSPORT, {}),

@@ -24,7 +24,7 @@ func (s *Server) challengeMember(
 	if err != nil {
 		return nil, err
 	}
-	if err := f.letsIn(kind); err != nil {
+	if err = f.letsIn(kind); err != nil {
 		return nil, err
 	}
 	ch, err := op.challenge(now, "fch_", fmt.Sprintf("stack-fleet-enrollment:%s:%s", f.ID, kind), &enrollChallenge{fleet: f, kind: kind})
