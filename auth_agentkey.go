@@ -31,8 +31,8 @@ const (
 // there as well, and the other way round. Where there is none, the first call makes one on this machine and enrols it with the
 // API key of [WithAPIKey] or STACK_API_KEY, or with an enrolment ticket that is given by WithAPIKey; processes that do so at the
 // same time end up with the same key. The API key serves for nothing else and is not needed once the agent has its key. A key
-// that was enrolled elsewhere later takes this one's place: calls fail with code INVALID_AGENT_TOKEN then, and moving the file
-// away makes a new key.
+// that was enrolled elsewhere later takes this one's place: calls fail with code INVALID_AGENT_TOKEN then. Once the file is moved away,
+// the next client makes a new key; a client keeps the one that it has found.
 //
 // It fails with a [*ParamError] for what is no agent id. The first call fails, before it is sent, with [ErrNoCredentials] when
 // there is neither a key nor an API key, with the reason why a key file could not be read or written, and as

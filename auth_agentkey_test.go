@@ -184,6 +184,10 @@ func TestAgentChallengesEnd(t *testing.T) {
 
 func TestAgentTokens(t *testing.T) {
 	t.Parallel()
+	synctest.Test(t, testAgentTokens)
+}
+
+func testAgentTokens(t *testing.T) {
 	const invalid, unknown = "INVALID_AGENT_TOKEN", "UNAUTHORIZED"
 	now := time.Now().Unix()
 	set := func(name string, value any) func(jwt.MapClaims) { return func(c jwt.MapClaims) { c[name] = value } }
@@ -199,12 +203,12 @@ func TestAgentTokens(t *testing.T) {
 		says   string
 	}{
 		"good":                   {set("x", 1), "", ""},
-		"a clock that is slow":   {at(now-62, now-2), "", ""},
-		"a clock that is fast":   {at(now+3, now+63), "", ""},
-		"over":                   {at(now-70, now-10), invalid, "expired"},
-		"to come":                {at(now+30, now+90), invalid, "future"},
-		"nbf to come":            {set("nbf", now+30), invalid, "future"},
-		"iat to come":            {set("iat", now+30), invalid, "future"},
+		"a clock that is slow":   {at(now-64, now-4), "", ""},
+		"a clock that is fast":   {at(now+5, now+65), "", ""},
+		"over":                   {at(now-65, now-5), invalid, "expired"},
+		"to come":                {at(now+6, now+66), invalid, "future"},
+		"nbf to come":            {set("nbf", now+6), invalid, "future"},
+		"iat to come":            {set("iat", now+6), invalid, "future"},
 		"too long a life":        {at(now, now+61), invalid, "1m0s"},
 		"no exp":                 {drop("exp"), invalid, "exp"},
 		"no iat":                 {drop("iat"), invalid, "iat"},
@@ -222,22 +226,19 @@ func TestAgentTokens(t *testing.T) {
 		"too large":              {set("x", strings.Repeat("x", 4<<10)), unknown, "kind"},
 	}
 	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			claims := goodToken(s.agent.ID, "aj_"+name)
-			tc.change(claims)
-			token := key.sign(t, claims)
-			_, err := s.with(token).Agents.Get(t.Context(), s.agent.ID)
-			if tc.code == "" {
-				require.NoError(t, err)
-				_, err = s.with(token).Agents.Get(t.Context(), s.agent.ID)
-				requireRefused(t, err, http.StatusUnauthorized, "AGENT_TOKEN_REPLAYED")
-				return
-			}
-			refused := requireRefused(t, err, http.StatusUnauthorized, tc.code)
-			assert.Contains(t, refused.Message, tc.says)
-			assert.NotContains(t, fmt.Sprint(refused.Message, refused.Details), token[:40])
-		})
+		claims := goodToken(s.agent.ID, "aj_"+name)
+		tc.change(claims)
+		token := key.sign(t, claims)
+		_, err := s.with(token).Agents.Get(t.Context(), s.agent.ID)
+		if tc.code == "" {
+			require.NoError(t, err, name)
+			_, err = s.with(token).Agents.Get(t.Context(), s.agent.ID)
+			requireRefused(t, err, http.StatusUnauthorized, "AGENT_TOKEN_REPLAYED")
+			continue
+		}
+		refused := requireRefused(t, err, http.StatusUnauthorized, tc.code)
+		assert.Contains(t, refused.Message, tc.says, name)
+		assert.NotContains(t, fmt.Sprint(refused.Message, refused.Details), token[:40])
 	}
 }
 
@@ -318,8 +319,15 @@ func TestWithAgent(t *testing.T) {
 		assert.Len(t, active, 1)
 		token, tokenErr := m.Token(ctx)
 		require.NoError(t, tokenErr)
-		_, scanErr := client.Scan.Scan(ctx, stack.ScanParams{Content: "hello", PassportToken: token})
-		return scanErr
+		require.NoError(t, failure(client.Scan.Scan(ctx, stack.ScanParams{Content: "hello", PassportToken: token})))
+		intent, intentErr := client.Intents.Submit(ctx, stack.IntentSubmitParams{Intent: stack.IntentOf(post("#x")), PassportToken: token})
+		require.NoError(t, intentErr)
+		require.NoError(t, failure(client.Intents.Get(ctx, intent.ApprovalID)))
+		handed, handErr := client.Dropoffs.Create(ctx, stack.DropoffCreateParams{FromAgentID: s.agent.ID,
+			ToAgentID: s.Agent(t, stacktest.AgentConfig{}).ID, Schema: json.RawMessage(`{"type":"object"}`)})
+		require.NoError(t, handErr)
+		return failure(client.Dropoffs.Deposit(ctx, handed.ID, stack.DropoffDepositParams{AgentID: s.agent.ID, Payload: map[string]any{},
+			PassportToken: token}))
 	}))
 	own, err := client.Missions.Open(ctx, stack.MissionOpenParams{IntentSummary: "Own"})
 	require.NoError(t, err)
@@ -349,6 +357,7 @@ func TestAgentReach(t *testing.T) {
 		Intent: &stack.Intent{Summary: "x", Services: []string{"slack"}}})
 	require.NoError(t, err)
 	third := s.Agent(t, stacktest.AgentConfig{}).ID
+	approval := s.submit(t, theirs, post("#x")).ApprovalID
 	dropoff, err := s.client.Dropoffs.Create(ctx, stack.DropoffCreateParams{FromAgentID: other.ID, ToAgentID: third,
 		Schema: json.RawMessage(`{"type":"object"}`)})
 	require.NoError(t, err)
@@ -366,7 +375,7 @@ func TestAgentReach(t *testing.T) {
 		"active":        failure(client.Passports.ListActive(ctx, stack.PassportListParams{AgentID: other.ID})),
 		"drop-off":      failure(client.Dropoffs.Get(ctx, dropoff.ID)),
 		"membership":    failure(client.Fleets.Membership(ctx, other.ID)),
-		"approval":      failure(client.Intents.Get(ctx, "apr_x")),
+		"approval":      failure(client.Intents.Get(ctx, approval)),
 	} {
 		require.ErrorIs(t, call, stack.ErrNotFound, name)
 	}
@@ -435,6 +444,19 @@ func TestFleetMembersCall(t *testing.T) {
 	requireRefused(t, err, http.StatusUnauthorized, "INVALID_AGENT_TOKEN")
 	_, err = s.client.Agents.Enroll(ctx, member.AgentID, s.enrollParams(t, key, member.AgentID))
 	requireRefused(t, err, http.StatusConflict, "KEY_ALREADY_ENROLLED")
+}
+
+// The agents of a tenant end with it.
+func TestAgentsOfRevokedTenant(t *testing.T) {
+	t.Parallel()
+	s := newTenant(t, stack.Logged)
+	own := *s.stage
+	own.client = s.account
+	key := own.enrolled(t, s.bot.ID)
+	require.NoError(t, failure(s.with(key.sign(t, goodToken(s.bot.ID, "1"))).Agents.Get(t.Context(), s.bot.ID)))
+	require.NoError(t, failure(s.client.PartnerTenants.Revoke(t.Context(), s.tenant.OperatorID)))
+	_, err := s.with(key.sign(t, goodToken(s.bot.ID, "2"))).Agents.Get(t.Context(), s.bot.ID)
+	requireRefused(t, err, http.StatusUnauthorized, "INVALID_AGENT_TOKEN")
 }
 
 // However many begin at once, in however many processes, one key comes of it.

@@ -147,6 +147,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Client returns a client of the server's first operator, on the in-memory network. It panics on an option that is wrong.
+// [stack.WithAgent] keeps the agent's key below the home directory: set HOME to a directory of the test.
 func (s *Server) Client(opts ...stack.Option) *stack.Client {
 	base := []stack.Option{stack.WithBaseURL("http://stack.mock"), stack.WithAPIKey(s.APIKey()),
 		stack.WithHTTPClient(&http.Client{Transport: s.transport})}
