@@ -67,7 +67,7 @@ func TestAgentRoutes(t *testing.T) {
 				}
 			}
 		}
-		if r.out.Kind() == reflect.Slice {
+		if r.out.Kind() == reflect.Slice && r.out.Elem().Kind() == reflect.Struct {
 			assert.Contains(t, []string{"GET /v1/passports/active", "GET /v1/services", "GET /v1/skills"}, name)
 		}
 	}
