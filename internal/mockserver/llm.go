@@ -19,7 +19,7 @@ import (
 const maxLLMBody = 32 << 20
 
 func llmRoutes() []route {
-	llmAnswer := answers[json.RawMessage](jsonMedia, "text/event-stream")
+	llmAnswer := answers[json.RawMessage](jsonMedia, "text/event-stream", anyMedia)
 	return []route{
 		endpoint("POST", "/v1/llm/anthropic/messages", gateway(anthropicAPI), named("callAnthropic"), unlocked, bodyLimit(maxLLMBody), llmAnswer),
 		endpoint("POST", "/v1/llm/openai/chat/completions", gateway(openAIAPI), named("callOpenAI"), unlocked, bodyLimit(maxLLMBody), llmAnswer),

@@ -19,7 +19,10 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver/openapi"
 )
 
-const jsonMedia = "application/json"
+const (
+	jsonMedia = "application/json"
+	anyMedia  = "*/*"
+)
 
 // answers says of a route whose handler makes its bytes itself what they are: of which type, and in which forms.
 func answers[T any](media ...string) routeOption {
@@ -121,7 +124,7 @@ func (d *describer) operation(r *route) *openapi.Operation {
 			op.RequestBody = &openapi.RequestBody{Required: len(object.Required) > 0 || field.Type == rawType,
 				Content: map[string]openapi.MediaType{jsonMedia: {Schema: schema, Example: d.example(schema, "body", false)}}}
 		} else if _, ok := field.Tag.Lookup("raw"); ok {
-			op.RequestBody = &openapi.RequestBody{Content: map[string]openapi.MediaType{"*/*": {Schema: &jsonschema.Schema{}, Example: "any bytes"}}}
+			op.RequestBody = &openapi.RequestBody{Content: map[string]openapi.MediaType{anyMedia: {Schema: &jsonschema.Schema{}, Example: "any bytes"}}}
 		}
 	}
 	if declared := slices.ContainsFunc(op.Parameters, func(p openapi.Parameter) bool { return p.Name == idempotencyHeader }); r.idempotent && !declared {
@@ -136,13 +139,14 @@ func (d *describer) operation(r *route) *openapi.Operation {
 	}
 	op.Responses[strconv.Itoa(r.success)] = d.answer(r)
 	for status := range errorCodes {
-		if r.mayRefuse(status, op) {
+		if r.out != rawType && r.mayRefuse(status, op) {
 			op.Responses[strconv.Itoa(status)] = &openapi.Response{Ref: "#/components/responses/" + responseName(status)}
 		}
 	}
-	if r.out == rawType {
-		op.Responses["default"] = &openapi.Response{Description: "The provider's own answer.",
-			Content: map[string]openapi.MediaType{jsonMedia: {Schema: &jsonschema.Schema{}, Example: map[string]any{}}}}
+	if r.out == rawType { // what a provider answers goes through as it is, with whatever status
+		op.Responses["default"] = &openapi.Response{Description: "A refusal as of every other route, or the provider's own answer.",
+			Content: map[string]openapi.MediaType{jsonMedia: {Schema: &jsonschema.Schema{}, Example: map[string]any{}},
+				anyMedia: {Schema: &jsonschema.Schema{Type: "string"}, Example: "text"}}}
 	}
 	return op
 }

@@ -25,13 +25,14 @@ func newSchemas() *schemas {
 }
 
 // nullable are the lists and objects that may be null: of a list, null is everything, as the empty list is nothing.
-var nullable = map[reflect.Type]string{
-	reflect.TypeFor[stack.TeamMember]():        "allowed_connections",
-	reflect.TypeFor[stack.TeamInvitation]():    "allowed_connections",
-	reflect.TypeFor[stack.PartnerConnection](): "providers",
-	reflect.TypeFor[stack.Connected]():         "providers",
-	reflect.TypeFor[stack.PIIConfig]():         "countries",
-	reflect.TypeFor[stack.Usage]():             "passthrough", // in a window
+var nullable = map[reflect.Type][]string{
+	reflect.TypeFor[stack.TeamMember]():         {"allowed_connections"},
+	reflect.TypeFor[stack.TeamInvitation]():     {"allowed_connections"},
+	reflect.TypeFor[stack.PartnerConnection]():  {"providers"},
+	reflect.TypeFor[stack.Connected]():          {"providers"},
+	reflect.TypeFor[stack.PIIConfig]():          {"countries"},
+	reflect.TypeFor[stack.Usage]():              {"passthrough"}, // in a window
+	reflect.TypeFor[stack.ServiceRequirement](): {"required_scopes", "accepted_providers"},
 }
 
 // selfDescribed is a type whose JSON says nothing of its fields.
@@ -134,7 +135,7 @@ func (s *schemas) fields(t reflect.Type) *jsonschema.Schema {
 				field = &jsonschema.Schema{Type: "number", Description: "in milliseconds"}
 			}
 		}
-		if nullable[t] == name || string(empty[name]) == "null" && !slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Pointer}, typ.Kind()) {
+		if slices.Contains(nullable[t], name) || string(empty[name]) == "null" && !slices.Contains([]reflect.Kind{reflect.Slice, reflect.Map, reflect.Pointer}, typ.Kind()) {
 			field = orNull(field)
 		}
 		out.Properties[name] = field
