@@ -66,7 +66,8 @@ func describeRoutes(table []route) *openapi.Document {
 			Description: "The API as the reference mock serves it, made from its route table. An answer may come to hold more fields and other values of its enums."},
 		Paths: map[string]map[string]*openapi.Operation{},
 		Components: openapi.Components{Responses: map[string]*openapi.Response{}, SecuritySchemes: map[string]openapi.SecurityScheme{"bearer": {
-			Type: "http", Scheme: "bearer", Description: "An API key (sk_live_…), a partner's grant token (sk_grant_…) or a token that an agent has signed (a JWT)."}}}}
+			Type: "http", Scheme: "bearer",
+			Description: "An API key (sk_live_…), a partner's grant token (sk_grant_…) or a token that an agent has signed (a JWT)."}}}}
 	refusal := d.of(reflect.TypeFor[errorBody]())
 	for status, codes := range errorCodes {
 		texts := make([]any, len(codes))
