@@ -2,35 +2,72 @@ package stack
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"net/url"
 	"os"
 	"strings"
 )
 
-// resolveCredentials picks the base URL and the key that may be sent to it, as [New] documents. The URL comes also with
+// bearer gives the token with which a call authenticates.
+type bearer func(ctx context.Context) (Secret, error)
+
+// credentials are what a client authenticates with: the one that is set.
+type credentials struct {
+	key    Secret
+	bearer bearer
+	file   string // of an OAuth session
+}
+
+func (c credentials) isZero() bool { return c.key.IsZero() && c.bearer == nil && c.file == "" }
+
+// authenticate gives the transport what it sends as bearer.
+func (c credentials) authenticate(t *transport) error {
+	switch {
+	case c.bearer != nil:
+		t.bearer = c.bearer
+	case c.file != "":
+		session, err := newFileSession(c.file, t)
+		if err != nil {
+			return err
+		}
+		t.bearer = session.bearer
+	default:
+		t.bearer = func(context.Context) (Secret, error) { return c.key, nil }
+	}
+	return nil
+}
+
+// resolveCredentials picks the base URL and the credentials that may be sent to it, as [New] documents. The URL comes also with
 // [ErrNoCredentials].
-func resolveCredentials(base *url.URL, key Secret) (*url.URL, Secret, error) {
+func resolveCredentials(base *url.URL, given credentials) (*url.URL, credentials, error) {
 	ambient, err := parseBaseURL("STACK_BASE_URL", cmp.Or(os.Getenv("STACK_BASE_URL"), DefaultBaseURL))
 	if base == nil {
 		if err != nil {
-			return nil, Secret{}, err
+			return nil, credentials{}, err
 		}
 		base = ambient
 	}
-	if !key.IsZero() {
-		return base, key, nil
+	if !given.isZero() {
+		return base, given, nil
 	}
-	ambientKey := os.Getenv("STACK_API_KEY")
+	ambientKey, found := os.Getenv("STACK_API_KEY"), "STACK_API_KEY"
+	var file string
+	if ambientKey == "" {
+		file, found = defaultCredentialsFile(), "the session in ~/.stack/credentials.json"
+	}
 	trusted := base.String() == DefaultBaseURL || err == nil && base.String() == ambient.String() || isLoopback(base.Hostname())
 	switch {
-	case ambientKey == "":
-		return base, Secret{}, &Error{Code: noCredentials, Message: "set STACK_API_KEY or pass WithAPIKey"}
+	case ambientKey == "" && file == "":
+		return base, credentials{}, &Error{Code: noCredentials, Message: "set STACK_API_KEY, pass WithAPIKey, or sign in, " +
+			"which makes ~/.stack/credentials.json"}
 	case !trusted:
-		return base, Secret{}, &Error{Code: noCredentials, Message: "STACK_API_KEY is not sent to " + base.Host +
-			", a base URL given in code; pass WithAPIKey, or set STACK_BASE_URL"}
+		return base, credentials{}, &Error{Code: noCredentials, Message: found + " is not sent to " + base.Host +
+			", a base URL given in code; pass WithAPIKey or WithCredentialsFile, or set STACK_BASE_URL"}
+	case file != "":
+		return base, credentials{file: file}, nil
 	}
-	return base, NewSecret(ambientKey), checkKey("STACK_API_KEY", ambientKey)
+	return base, credentials{key: NewSecret(ambientKey)}, checkKey("STACK_API_KEY", ambientKey)
 }
 
 // checkKey refuses a key that no header could carry; source names where it came from.

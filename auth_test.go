@@ -61,6 +61,7 @@ func TestAmbientKey(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Setenv("HOME", t.TempDir())
 			t.Setenv("STACK_API_KEY", tc.key)
 			t.Setenv("STACK_BASE_URL", tc.url)
 			s := &scripted{steps: []step{answer(200, "[]")}}

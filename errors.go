@@ -120,6 +120,10 @@ var (
 
 	// ErrNoCredentials is returned by [New] when it finds no credentials that may be sent to the base URL.
 	ErrNoCredentials error = &kind{text: "no credentials", codes: []string{noCredentials}}
+
+	// ErrSignInRequired means that an OAuth session has ended: it was not used for 30 days, was revoked, or its refresh token was
+	// used by somebody else. A person must sign in again.
+	ErrSignInRequired error = &kind{text: "sign in again", codes: []string{"INVALID_GRANT"}}
 )
 
 // ParamError is returned, before anything is sent, for an argument that the API would not take.

@@ -64,8 +64,8 @@ type Client struct {
 type Option func(*config) error
 
 type config struct {
-	apiKey     Secret
-	agentID    string   // empty: the API key itself authenticates
+	credentials
+	agentID    string   // empty: the credentials themselves authenticate
 	baseURL    *url.URL // nil leaves the choice to the environment
 	httpClient *http.Client
 	logger     *slog.Logger
@@ -82,7 +82,7 @@ func WithAPIKey(key string) Option {
 		if key == "" {
 			return &ParamError{Param: "WithAPIKey", Reason: "is empty; leave the option out to use STACK_API_KEY"}
 		}
-		c.apiKey = NewSecret(key)
+		c.credentials = credentials{key: NewSecret(key)}
 		return checkKey("WithAPIKey", key)
 	}
 }
@@ -172,12 +172,18 @@ func WithPollInterval(interval time.Duration) Option {
 	}
 }
 
-// New makes a client. Without options it takes its key from STACK_API_KEY and its base URL from STACK_BASE_URL, or
-// [DefaultBaseURL]. A key from the environment goes only to the default base URL, to the one from the environment, or to
-// a loopback address; with any other WithBaseURL, WithAPIKey is needed as well. With [WithAgent] the calls are the agent's.
+// New makes a client. It authenticates with the first of these that there is:
 //
-// It fails with a [*ParamError] for a bad option and with [ErrNoCredentials] when there is no key to use and no
-// WithAgent. It makes no network call.
+//  1. the last of [WithAPIKey], [WithTokenSource] and [WithCredentialsFile]
+//  2. the key in STACK_API_KEY
+//  3. the OAuth session in ~/.stack/credentials.json
+//
+// Its base URL is that of [WithBaseURL], of STACK_BASE_URL, or [DefaultBaseURL]. What it finds by itself, 2 and 3, goes only to
+// the default base URL, to the one from the environment, or to a loopback address; with any other WithBaseURL, say with
+// what to authenticate as well. With [WithAgent] the calls are the agent's, and what is found here enrols its key.
+//
+// It fails with a [*ParamError] for a bad option or credentials file, and with [ErrNoCredentials] when there is nothing to
+// authenticate with and no WithAgent. It makes no network call. (contract: endpoints 4.1)
 func New(opts ...Option) (*Client, error) {
 	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
 		logger: slog.New(slog.DiscardHandler)}
@@ -189,13 +195,17 @@ func New(opts ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
-	base, key, err := resolveCredentials(cfg.baseURL, cfg.apiKey)
+	base, found, err := resolveCredentials(cfg.baseURL, cfg.credentials)
+	missing := err
 	if err != nil && (cfg.agentID == "" || !errors.Is(err, ErrNoCredentials)) {
 		return nil, err
 	}
-	t := newTransport(base, key, cfg)
-	if cfg.agentID != "" { // the API key, if there is one, enrols the agent's own
-		t = t.as(newAgentAuth(cfg.agentID, t, err))
+	t := newTransport(base, cfg)
+	if err = found.authenticate(t); err != nil {
+		return nil, err
+	}
+	if cfg.agentID != "" { // what authenticates otherwise enrols the agent's own key
+		t = t.as(newAgentAuth(cfg.agentID, t, missing))
 	}
 	c := &Client{logger: cfg.logger, transport: t}
 	c.poller = newPoller(c, cfg.poll)

@@ -152,8 +152,8 @@ func (a *answer) decode(cl *call, out any) error {
 // transport is the one place where requests are built, sent, retried and read.
 type transport struct {
 	base       *url.URL
-	bearer     func(context.Context) (Secret, error) // authorises one request
-	bearerOnce bool                                  // and no other
+	bearer     bearer // authorises one request
+	bearerOnce bool   // and no other
 	userAgent  string
 	logger     *slog.Logger
 	http       *http.Client
@@ -162,7 +162,7 @@ type transport struct {
 	budget     *retryBudget
 }
 
-func newTransport(base *url.URL, key Secret, cfg config) *transport {
+func newTransport(base *url.URL, cfg config) *transport {
 	inner := http.Client{}
 	if cfg.httpClient != nil {
 		inner = *cfg.httpClient
@@ -177,7 +177,6 @@ func newTransport(base *url.URL, key Secret, cfg config) *transport {
 	inner.Timeout = cfg.timeout
 	t := &transport{base: base, logger: cfg.logger, http: &inner, streams: &streams, maxRetries: cfg.maxRetries,
 		budget:    newRetryBudget(),
-		bearer:    func(context.Context) (Secret, error) { return key, nil },
 		userAgent: fmt.Sprintf("getstack-go/%s (%s; %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)}
 	if cfg.userAgent != "" {
 		t.userAgent += " " + cfg.userAgent

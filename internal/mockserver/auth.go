@@ -14,6 +14,7 @@ type caller struct {
 	member     *stack.TeamMember        // as it was when the request came; nil for the operator itself
 	grant      *stack.PartnerConnection // likewise, of a partner who acts in the operator's account; nil otherwise
 	agentID    string                   // of an agent that calls with its own key; empty otherwise
+	scopes     []string                 // of an OAuth access token; nil otherwise
 	requestID  string
 	governance string // X-Governance-Approval
 }
@@ -26,7 +27,17 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 	if r.control {
 		return &caller{}, checkControl(req)
 	}
-	scheme, token, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	c, err := s.admitBearer(req.Header.Get("Authorization"), r)
+	if err != nil {
+		return nil, err
+	}
+	c.governance = req.Header.Get("X-Governance-Approval")
+	return c, nil
+}
+
+// admitBearer finds whose bearer it is, and refuses one who may not call the route.
+func (s *Server) admitBearer(authorization string, r *route) (*caller, error) {
+	scheme, token, _ := strings.Cut(authorization, " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return nil, unauthorized("UNAUTHORIZED", "no bearer token", "Authorization: Bearer sk_live_…")
 	}
@@ -43,24 +54,25 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 		err.retryAfter = wait
 		return nil, err
 	}
-	c.governance = req.Header.Get("X-Governance-Approval")
 	return c, c.mayCall(r)
 }
 
 // callerOf finds who has a bearer, by its kind. (contract: server-api 2.1)
-func (s *Server) callerOf(token string) (*caller, error) {
+func (s *Server) callerOf(bearer string) (*caller, error) {
 	switch {
-	case strings.HasPrefix(token, apiKeyPrefix), strings.HasPrefix(token, grantTokenPrefix):
-		return s.keyCaller(token)
-	case strings.HasPrefix(token, jwtPrefix):
-		return s.agentCaller(token)
+	case strings.HasPrefix(bearer, apiKeyPrefix), strings.HasPrefix(bearer, grantTokenPrefix):
+		return s.keyCaller(bearer)
+	case isAccessToken(bearer):
+		return s.oauthCaller(bearer)
+	case strings.HasPrefix(bearer, jwtPrefix):
+		return s.agentCaller(bearer)
 	}
 	return nil, unknownBearer()
 }
 
 func unknownBearer() *apiError {
 	return unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows",
-		"an API key (sk_live_…), a grant token (sk_grant_…) or an agent's token (a JWT)")
+		"an API key (sk_live_…), a grant token (sk_grant_…), an OAuth access token or an agent's token (JWTs)")
 }
 
 // jwtPrefix is how every JWT begins: {" in base64.
@@ -69,23 +81,29 @@ const jwtPrefix = "eyJ"
 // keyCaller finds whose API key it is.
 func (s *Server) keyCaller(key string) (*caller, error) {
 	owner, known, suspect := s.keys.find(key)
-	switch {
-	case known && owner.grantID != "":
-		if g, ok := owner.op.partnerGrant(owner.grantID); ok {
-			return &caller{op: owner.op, grant: &g}, nil
+	if known {
+		if c, ok := owner.caller(); ok {
+			return c, nil
 		}
-	case known && owner.memberID == "":
-		return &caller{op: owner.op}, nil
-	case known:
-		if m, ok := owner.op.member(owner.memberID); ok {
-			return &caller{op: owner.op, member: &m}, nil
-		}
-	case suspect != nil:
+	} else if suspect != nil {
 		suspect.mu.Lock()
 		suspect.authFailed(s.clock.now(), "", "INVALID_API_KEY")
 		suspect.mu.Unlock()
 	}
 	return nil, unauthorized("INVALID_API_KEY", "the key belongs to nobody", "a live API key")
+}
+
+// caller is who the key's owner is at the moment, if anybody.
+func (o keyOwner) caller() (*caller, bool) {
+	switch {
+	case o.grantID != "":
+		g, ok := o.op.partnerGrant(o.grantID)
+		return &caller{op: o.op, grant: &g}, ok
+	case o.memberID != "":
+		m, ok := o.op.member(o.memberID)
+		return &caller{op: o.op, member: &m}, ok
+	}
+	return &caller{op: o.op}, true
 }
 
 func unauthorized(code, message, allowed string) *apiError {
@@ -114,7 +132,7 @@ func (c *caller) mayCall(r *route) error {
 		return forbidden(string(c.member.Role)+" members may not do this", map[string]any{"check": "role", "sent": c.member.Role,
 			"allowed": rolesUp[slices.Index(rolesUp, r.role):]})
 	}
-	return nil
+	return c.scopeFor(r)
 }
 
 // reaches reports whether the caller may use a connection. A member may be bound to some, a grant has its own.

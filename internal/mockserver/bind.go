@@ -23,8 +23,9 @@ import (
 )
 
 // bind fills an endpoint's input from the request. Its fields say where from: path:"agent_id", query:"limit",
-// header:"X-Passport-Token", body:"" for the JSON body, raw:"" for the bytes of a body that only its sender understands and
-// headers:"" for all headers. Anything sent that the input has no place for is refused.
+// header:"X-Passport-Token", body:"" for the JSON body, raw:"" for the bytes of a body that only its sender understands,
+// headers:"" for all headers and rawquery:"a b" for the whole query, which may hold more than the parameters
+// named. Anything else that is sent and that the input has no place for is refused.
 func bind(in reflect.Value, r *http.Request, body []byte) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -55,6 +56,9 @@ func bind(in reflect.Value, r *http.Request, body []byte) error {
 			value.SetBytes(body)
 		} else if _, ok := field.Tag.Lookup("headers"); ok {
 			value.Set(reflect.ValueOf(r.Header))
+		} else if _, ok := field.Tag.Lookup("rawquery"); ok {
+			value.SetString(r.URL.RawQuery)
+			query = nil
 		}
 	}
 	for name := range query {

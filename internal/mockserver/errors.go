@@ -2,6 +2,7 @@ package mockserver
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -31,6 +32,38 @@ func (e *apiError) body() errorBody {
 	var b errorBody
 	b.Error.Code, b.Error.Message, b.Error.Details = e.code, e.message, e.details
 	return b
+}
+
+// oauthErrorBody is the shape of RFC 6749.
+type oauthErrorBody struct {
+	Error       string `json:"error"`
+	Description string `json:"error_description"`
+}
+
+// oauthBody is the refusal in the shape of RFC 6749. Its details are further members. (contract: endpoints 1.5)
+func (e *apiError) oauthBody() map[string]any {
+	body := maps.Clone(e.details)
+	if body == nil {
+		body = map[string]any{}
+	}
+	body["error"], body["error_description"] = strings.ToLower(e.code), oauthText(e.message)
+	if e.status >= http.StatusInternalServerError && e.code != "temporarily_unavailable" {
+		body["error"] = "server_error"
+	}
+	return body
+}
+
+// oauthText leaves of a message what RFC 6749 allows in an error_description.
+func oauthText(message string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '"':
+			return '\''
+		case r < ' ' || r > '~' || r == '\\':
+			return '?'
+		}
+		return r
+	}, message)
 }
 
 // refuse makes an apiError. Details name the check that failed, the value that was sent and what would be allowed.

@@ -147,17 +147,20 @@ func (s *Server) grantMadeToken(c *caller, token string) bool {
 // withinReach refuses an input that refers to something which was not made with the caller's grant, or is not the calling
 // agent's: to them, the rest of the account is not there.
 func (s *Server) withinReach(c *caller, in reflect.Value) error {
-	if c.grant == nil && c.agentID == "" {
-		return nil
-	}
-	if call, ok := in.Interface().(proxyIn); ok && c.grant != nil {
+	if call, ok := in.Interface().(proxyIn); ok && (c.grant != nil || c.scopes != nil) {
 		scope := stack.ScopeProxyWrite
 		if strings.EqualFold(call.Body.Method, http.MethodGet) {
 			scope = stack.ScopeProxyRead
 		}
+		if c.scopes != nil {
+			return c.mustHaveScope(string(scope))
+		}
 		if err := c.mustHave(scope); err != nil {
 			return err
 		}
+	}
+	if c.grant == nil && c.agentID == "" {
+		return nil
 	}
 	if start, ok := in.Interface().(startMissionIn); ok { // which keeps apart what it has read
 		in = reflect.ValueOf(struct{ Body stack.MissionStartParams }{start.Body.params})

@@ -116,6 +116,14 @@ func (k *keyring) holder(op *operator, x string) (agentID string, ok bool) {
 	return "", false
 }
 
+// owner returns the owner of the key whose hash it is.
+func (k *keyring) owner(hash keyHash) (keyOwner, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	owner, ok := k.keys[hash]
+	return owner, ok
+}
+
 // member returns what a member is at the moment, for the length of one request.
 func (op *operator) member(id string) (stack.TeamMember, bool) {
 	op.mu.Lock()

@@ -66,8 +66,8 @@ func describeRoutes(table []route) *openapi.Document {
 			Description: "The API as the reference mock serves it, made from its route table. An answer may come to hold more fields and other values of its enums."},
 		Paths: map[string]map[string]*openapi.Operation{},
 		Components: openapi.Components{Responses: map[string]*openapi.Response{}, SecuritySchemes: map[string]openapi.SecurityScheme{"bearer": {
-			Type: "http", Scheme: "bearer",
-			Description: "An API key (sk_live_…), a partner's grant token (sk_grant_…) or a token that an agent has signed (a JWT)."}}}}
+			Type: "http", Scheme: "bearer", Description: "An API key (sk_live_…), a partner's grant token (sk_grant_…), an OAuth " +
+				"access token, or a token that an agent has signed (JWTs)."}}}}
 	refusal := d.of(reflect.TypeFor[errorBody]())
 	for status, codes := range errorCodes {
 		texts := make([]any, len(codes))
@@ -119,6 +119,9 @@ func (d *describer) operation(r *route) *openapi.Operation {
 				op.Parameters = append(op.Parameters, d.parameter(place, name, field.Type))
 			}
 		}
+		for _, name := range strings.Fields(field.Tag.Get("rawquery")) {
+			op.Parameters = append(op.Parameters, d.parameter("query", name, field.Type))
+		}
 		if _, ok := field.Tag.Lookup("body"); ok {
 			schema := d.of(field.Type)
 			object := d.resolve(schema)
@@ -144,12 +147,32 @@ func (d *describer) operation(r *route) *openapi.Operation {
 			op.Responses[strconv.Itoa(status)] = &openapi.Response{Ref: "#/components/responses/" + responseName(status)}
 		}
 	}
+	if r.oauth {
+		d.oauthRefusals(op)
+	}
+	if r.sendsOn {
+		op.Responses["303"] = &openapi.Response{Description: "On to the redirect URI of the client, with a code or an error."}
+		for _, status := range []string{"400", "403"} {
+			op.Responses[status] = &openapi.Response{Description: "The page, with what is wrong.", Content: op.Responses["200"].Content}
+		}
+	}
 	if r.out == rawType { // what a provider answers goes through as it is, with whatever status
 		op.Responses["default"] = &openapi.Response{Description: "A refusal as of every other route, or the provider's own answer.",
 			Content: map[string]openapi.MediaType{jsonMedia: {Schema: &jsonschema.Schema{}, Example: map[string]any{}},
 				anyMedia: {Schema: &jsonschema.Schema{Type: "string"}, Example: "text"}}}
 	}
 	return op
+}
+
+// oauthRefusals puts the shape of RFC 6749 in place of the API's.
+func (d *describer) oauthRefusals(op *openapi.Operation) {
+	schema := d.of(reflect.TypeFor[oauthErrorBody]())
+	for status := range op.Responses {
+		if code, _ := strconv.Atoi(status); code >= http.StatusBadRequest {
+			op.Responses[status] = &openapi.Response{Description: http.StatusText(code), Content: map[string]openapi.MediaType{
+				jsonMedia: {Schema: schema, Example: d.example(schema, "answer", true)}}}
+		}
+	}
 }
 
 func (d *describer) answer(r *route) *openapi.Response {

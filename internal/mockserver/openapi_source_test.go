@@ -113,7 +113,7 @@ func TestErrorCodesAreThoseOfTheHandlers(t *testing.T) {
 			if lit, ok := args[0].(*ast.BasicLit); ok {
 				text, err := strconv.Unquote(lit.Value)
 				require.NoError(t, err)
-				if text != "ROUTE_NOT_FOUND" && text != "METHOD_NOT_ALLOWED" {
+				if text != "ROUTE_NOT_FOUND" && text != "METHOD_NOT_ALLOWED" && code.MatchString(text) { // codes of OAuth are small
 					assert.True(t, listed[strconv.Itoa(status)+" "+text], "%d %s is not in errorCodes", status, text)
 				}
 			}

@@ -39,6 +39,8 @@ type route struct {
 	keyRequired     bool           // and there must be one
 	billing         bool           // it changes something about billing, which a tenant may not
 	foreignBody     bool           // the body may be of any content type
+	oauth           bool           // errors are in the shape of RFC 6749
+	sendsOn         bool           // a page that may redirect, and that shows what is wrong
 	maxBody         int64          // bytes
 	success         int            // status of a good answer
 	in, out         reflect.Type
@@ -54,6 +56,8 @@ func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
 func billing(r *route)      { r.billing = true }
 func foreignBody(r *route)  { r.foreignBody = true }
+func sendsOn(r *route)      { r.sendsOn = true }
+func oauth(r *route)        { r.public, r.oauth = true, true }
 func adminOnly(r *route)    { r.role = stack.RoleAdmin }
 func reads(r *route)        { r.role = stack.RoleReadonly } // though it is no GET
 func bodyLimit(n int64) routeOption {
@@ -130,6 +134,7 @@ func routes() []route {
 		partnerTenantRoutes(),
 		partnerConnectRoutes(),
 		openAPIRoutes(),
+		oauthRoutes(),
 	)
 }
 
@@ -163,7 +168,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	}()
 	fault, refusal := s.faults.match(req.Context(), r.method, r.pattern)
 	if refusal != nil {
-		s.answerError(w, req, id, refusal)
+		s.answerError(w, req, id, refusal, r.oauth)
 		return
 	}
 	fault.before()
@@ -178,7 +183,7 @@ func (s *Server) serve(w http.ResponseWriter, req *http.Request, r *route) {
 	fault.after()
 	w = fault.writer(w)
 	if err != nil {
-		s.answerError(w, req, id, err)
+		s.answerError(w, req, id, err, r.oauth)
 		return
 	}
 	s.write(w, or(out.status, r.success), out)
@@ -304,19 +309,27 @@ func (s *Server) write(w http.ResponseWriter, status int, out *document) {
 	_, _ = w.Write(out.body)
 }
 
-// answerError writes an error in the API's shape. What is not an apiError is ours: it is logged and not shown.
-func (s *Server) answerError(w http.ResponseWriter, req *http.Request, requestID string, err error) {
+// answerError writes an error in the API's shape, or in that of OAuth. What is not an apiError is ours: it is logged and not
+// shown.
+func (s *Server) answerError(w http.ResponseWriter, req *http.Request, requestID string, err error, oauth bool) {
 	var refusal *apiError
 	if !errors.As(err, &refusal) {
 		s.logger.Error("request failed", "method", req.Method, "request_id", requestID, "error", err)
 		refusal = refuse(http.StatusInternalServerError, "INTERNAL", "the server failed; its log has request "+requestID, nil)
 	}
-	out, err := encode(refusal.body())
+	var body any = refusal.body()
+	if oauth {
+		body = refusal.oauthBody()
+	}
+	out, err := encode(body)
 	if err != nil {
 		s.logger.Error("error cannot be encoded", "request_id", requestID, "error", err)
 		out = &document{contentType: "application/json", body: []byte(`{"error":{"code":"INTERNAL","message":"the server failed"}}`)}
 	}
 	out.header = refusal.header
+	if refusal.status == http.StatusUnauthorized && refusal.header == nil {
+		out.header = http.Header{"Www-Authenticate": {challenge(req.Context())}}
+	}
 	if refusal.retryAfter > 0 {
 		w.Header().Set("Retry-After", retryAfterSeconds(refusal.retryAfter))
 	}
@@ -343,7 +356,7 @@ func (s *Server) unknownRoute(w http.ResponseWriter, req *http.Request) {
 	s.noteUnknown(req, id, nearest)
 	s.answerError(w, req, id, refuse(http.StatusNotFound, "ROUTE_NOT_FOUND",
 		fmt.Sprintf("no route %s %s; the nearest is %s", req.Method, clip(req.URL.Path), nearest),
-		map[string]any{"check": "route", "sent": req.Method + " " + clip(req.URL.Path), "nearest": nearest}))
+		map[string]any{"check": "route", "sent": req.Method + " " + clip(req.URL.Path), "nearest": nearest}), false)
 }
 
 func (s *Server) wrongMethod(w http.ResponseWriter, req *http.Request) {
@@ -366,7 +379,7 @@ func (s *Server) wrongMethod(w http.ResponseWriter, req *http.Request) {
 		fmt.Sprintf("%s is not allowed on %s; %s is", req.Method, clip(req.URL.Path), strings.Join(allowed, ", ")),
 		map[string]any{"check": "method", "sent": req.Method, "allowed": allowed, "nearest": nearest})
 	err.header = http.Header{"Allow": {strings.Join(allowed, ", ")}}
-	s.answerError(w, req, id, err)
+	s.answerError(w, req, id, err, false)
 }
 
 func matches(pattern string, u *url.URL) bool {

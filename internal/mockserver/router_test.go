@@ -146,7 +146,7 @@ func TestRouteTable(t *testing.T) {
 		for i := range r.in.NumField() {
 			tag := r.in.Field(i).Tag
 			known := 0
-			for _, name := range []string{"path", "query", "header", "body", "raw", "headers"} {
+			for _, name := range []string{"path", "query", "header", "body", "raw", "headers", "rawquery"} {
 				if _, ok := tag.Lookup(name); ok {
 					known++
 				}

@@ -33,6 +33,7 @@ type Server struct {
 	forward *forward.Forwarder
 	faults  faultTable
 	keys    keyring
+	oauth   oauthState
 	market  market
 	routes  []route
 	handler http.Handler
@@ -91,6 +92,7 @@ func (s *Server) Reset() {
 	s.accounts = map[string]string{op.email: op.id}
 	s.keys.clear()
 	s.market.clear()
+	s.oauth.clear()
 	s.keys.add(s.first.APIKey, keyOwner{op: op})
 }
 

@@ -1,0 +1,85 @@
+package token
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/getstack-go/stack"
+)
+
+// accessType is the typ of access tokens (RFC 9068). It keeps them apart from passports, which the same key signs.
+const accessType = "at+jwt"
+
+// Access is what an OAuth access token says.
+type Access struct {
+	ID        string
+	Subject   string
+	ClientID  string
+	SessionID string
+	Scopes    []string
+	IssuedAt  time.Time
+	ExpiresAt time.Time
+}
+
+// accessClaims are the claims of an [Access] on the wire.
+type accessClaims struct {
+	jwt.RegisteredClaims
+	ClientID  string `json:"client_id"`
+	SessionID string `json:"sid"`
+	Scope     string `json:"scope"`
+}
+
+// ErrAccessExpired is an access token whose time is over; every other fault of one is [ErrInvalidSignature].
+var ErrAccessExpired = errors.New("the access token has expired")
+
+// IsAccess reports whether a bearer claims to be an access token. Only [Signer.VerifyAccess] says whether it is one.
+func IsAccess(bearer string) bool {
+	first, _, ok := strings.Cut(bearer[:min(len(bearer), MaxSize)], ".")
+	data, err := base64.RawURLEncoding.DecodeString(first)
+	var header struct {
+		Type string `json:"typ"`
+	}
+	return ok && err == nil && json.Unmarshal(data, &header) == nil && header.Type == accessType
+}
+
+// SignAccess returns an access token for the API.
+func (s *Signer) SignAccess(a Access) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, accessClaims{
+		RegisteredClaims: jwt.RegisteredClaims{ID: a.ID, Subject: a.Subject, Issuer: Issuer, Audience: jwt.ClaimStrings{stack.DefaultBaseURL},
+			IssuedAt: jwt.NewNumericDate(a.IssuedAt), ExpiresAt: jwt.NewNumericDate(a.ExpiresAt)},
+		ClientID: a.ClientID, SessionID: a.SessionID, Scope: strings.Join(a.Scopes, " "),
+	})
+	t.Header["kid"], t.Header["typ"] = s.jwk.KeyID, accessType
+	signed, err := t.SignedString(s.key())
+	if err != nil {
+		return "", fmt.Errorf("sign an access token: %w", err)
+	}
+	return signed, nil
+}
+
+// VerifyAccess returns what an access token of this server says that is good at the given time. It fails with
+// [ErrAccessExpired] or [ErrInvalidSignature]; no error holds anything of the token.
+func (s *Signer) VerifyAccess(token string, now time.Time) (Access, error) {
+	if len(token) > MaxSize || strings.ContainsAny(token, "\r\n") {
+		return Access{}, ErrInvalidSignature
+	}
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithStrictDecoding(),
+		jwt.WithIssuer(Issuer), jwt.WithAudience(stack.DefaultBaseURL), jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(func() time.Time { return now }))
+	var c accessClaims
+	parsed, err := parser.ParseWithClaims(token, &c, s.publicKey)
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return Access{}, ErrAccessExpired
+	case err != nil || parsed.Header["typ"] != accessType:
+		return Access{}, ErrInvalidSignature
+	}
+	return Access{ID: c.ID, Subject: c.Subject, ClientID: c.ClientID, SessionID: c.SessionID, Scopes: strings.Fields(c.Scope),
+		IssuedAt: c.IssuedAt.Time, ExpiresAt: c.ExpiresAt.Time}, nil
+}
