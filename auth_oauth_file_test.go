@@ -72,8 +72,8 @@ func TestCredentialsFile(t *testing.T) {
 		require.NoError(t, err)
 		assert.Contains(t, string(text), "\n  \"client_id\": \"")
 		if runtime.GOOS != "windows" {
-			info, err := os.Stat(path)
-			require.NoError(t, err)
+			info, statErr := os.Stat(path)
+			require.NoError(t, statErr)
 			assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 		}
 		time.Sleep(4 * time.Minute)
@@ -285,10 +285,10 @@ func TestHomeCredentials(t *testing.T) {
 	require.NoError(t, os.Rename(s.credentialsFile(t), path))
 
 	list := func(opts ...stack.Option) string {
-		c, err := stack.New(append(opts, through)...)
-		require.NoError(t, err)
-		_, err = c.Agents.List(t.Context())
-		require.NoError(t, err)
+		c, newErr := stack.New(append(opts, through)...)
+		require.NoError(t, newErr)
+		_, newErr = c.Agents.List(t.Context())
+		require.NoError(t, newErr)
 		return sent
 	}
 	assert.Contains(t, list(), "Bearer eyJ", "the default base URL")

@@ -363,6 +363,7 @@ func TestOAuthConfidentialClient(t *testing.T) {
 			right, wrong := oauth2.AuthStyleInParams, oauth2.AuthStyleInHeader
 			if method == "client_secret_basic" {
 				right, wrong = wrong, right
+				s.conf.Endpoint.TokenURL = mockURL + "/v1/oauth/token" // which is the same
 			}
 			try := func(style oauth2.AuthStyle, secret string) error {
 				conf := s.conf

@@ -21,10 +21,10 @@ import (
 // notYet are the endpoints that are missing on either side. TestParity fails for one that is there.
 var notYet = []string{
 	"POST /oauth/register",
-	"GET /oauth/authorize",
-	"POST /oauth/token",
-	"POST /v1/oauth/token",
 }
+
+// sentByOAuth2 are the endpoints that x/oauth2 sends to for the client, as the tests of OAuth do it.
+var sentByOAuth2 = []string{"GET /oauth/authorize", "POST /oauth/token", "POST /v1/oauth/token"}
 
 var placeholder = regexp.MustCompile(`\{[^}]*\}`)
 
@@ -48,6 +48,9 @@ func sentByTheClient(t *testing.T) map[string]bool {
 	t.Helper()
 	methods := map[string]string{"get": "GET", "post": "POST", "put": "PUT", "patch": "PATCH", "del": "DELETE"}
 	sent := map[string]bool{}
+	for _, row := range sentByOAuth2 {
+		sent[row] = true
+	}
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
 	for _, file := range files {
