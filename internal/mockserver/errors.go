@@ -34,12 +34,6 @@ func (e *apiError) body() errorBody {
 	return b
 }
 
-// oauthErrorBody is the shape of RFC 6749.
-type oauthErrorBody struct {
-	Error       string `json:"error"`
-	Description string `json:"error_description"`
-}
-
 // oauthBody is the refusal in the shape of RFC 6749. Its details are further members. (contract: endpoints 1.5)
 func (e *apiError) oauthBody() map[string]any {
 	body := maps.Clone(e.details)

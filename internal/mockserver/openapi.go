@@ -148,7 +148,7 @@ func (d *describer) operation(r *route) *openapi.Operation {
 		}
 	}
 	if r.oauth {
-		d.oauthRefusals(op)
+		oauthRefusals(op)
 	}
 	if r.sendsOn {
 		op.Responses["303"] = &openapi.Response{Description: "On to the redirect URI of the client, with a code or an error."}
@@ -165,12 +165,14 @@ func (d *describer) operation(r *route) *openapi.Operation {
 }
 
 // oauthRefusals puts the shape of RFC 6749 in place of the API's.
-func (d *describer) oauthRefusals(op *openapi.Operation) {
-	schema := d.of(reflect.TypeFor[oauthErrorBody]())
+func oauthRefusals(op *openapi.Operation) {
+	text := &jsonschema.Schema{Type: "string"}
+	schema := &jsonschema.Schema{Type: "object", Required: []string{"error", "error_description"}, // and details beside them
+		Properties: map[string]*jsonschema.Schema{"error": text, "error_description": text}}
 	for status := range op.Responses {
 		if code, _ := strconv.Atoi(status); code >= http.StatusBadRequest {
 			op.Responses[status] = &openapi.Response{Description: http.StatusText(code), Content: map[string]openapi.MediaType{
-				jsonMedia: {Schema: schema, Example: d.example(schema, "answer", true)}}}
+				jsonMedia: {Schema: schema, Example: map[string]any{"error": "invalid_request", "error_description": "what was refused and why"}}}}
 		}
 	}
 }
