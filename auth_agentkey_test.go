@@ -258,7 +258,7 @@ func TestAgentTokensForged(t *testing.T) {
 	for _, token := range map[string]string{
 		"none": none, "HS256 with the public key": hs256, "tampered": strings.Join(tampered, "."),
 		"another key": newSigner(t).sign(t, goodToken(s.agent.ID, "5")), "crit": key.sign(t, goodToken(s.agent.ID, "6"), "crit", "x"),
-		"typ": key.sign(t, goodToken(s.agent.ID, "7"), "typ", "at+jwt"),
+		"typ": key.sign(t, goodToken(s.agent.ID, "7"), "typ", "dpop+jwt"),
 	} {
 		_, err := s.with(token).Agents.Get(t.Context(), s.agent.ID)
 		requireRefused(t, err, http.StatusUnauthorized, "INVALID_AGENT_TOKEN")
