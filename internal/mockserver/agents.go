@@ -140,10 +140,7 @@ type agentIn struct {
 
 // agentByID finds one of the operator's agents.
 func (op *operator) agentByID(id string) (*agent, error) {
-	if a, ok := op.agents.get(id); ok {
-		return a, nil
-	}
-	return nil, notFound("agent", id)
+	return op.agents.find("agent", id)
 }
 
 func (s *Server) getAgent(_ context.Context, c *caller, in agentIn) (*stack.Agent, error) {

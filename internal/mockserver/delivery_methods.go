@@ -189,10 +189,7 @@ type destinationIn struct {
 }
 
 func (op *operator) destinationByID(id string) (*destination, error) {
-	if d, ok := op.destinations.get(id); ok {
-		return d, nil
-	}
-	return nil, notFound("destination", id)
+	return op.destinations.find("destination", id)
 }
 
 func (s *Server) deleteDestination(_ context.Context, c *caller, in destinationIn) (*stack.Deleted, error) {

@@ -140,10 +140,7 @@ func (op *operator) mustPlay(role, agentID, sent string) error {
 
 // dropoffByID finds one of the operator's drop-offs.
 func (op *operator) dropoffByID(id string) (*dropoff, error) {
-	if d, ok := op.dropoffs.get(id); ok {
-		return d, nil
-	}
-	return nil, notFound("drop-off", id)
+	return op.dropoffs.find("drop-off", id)
 }
 
 type dropoffIn struct {

@@ -206,10 +206,7 @@ func (op *operator) packByID(id string) (*evidencePack, error) {
 	if err := op.mayHavePacks(); err != nil {
 		return nil, err
 	}
-	if p, ok := op.packs.get(id); ok {
-		return p, nil
-	}
-	return nil, notFound("evidence pack", id)
+	return op.packs.find("evidence pack", id)
 }
 
 type listEvidenceIn struct {

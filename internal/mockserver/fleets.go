@@ -70,10 +70,7 @@ func (f *fleet) activeMembers() (n int) {
 }
 
 func (op *operator) fleetByID(id string) (*fleet, error) {
-	if f, ok := op.fleets.get(id); ok {
-		return f, nil
-	}
-	return nil, notFound("fleet policy", id)
+	return op.fleets.find("fleet policy", id)
 }
 
 // activeFleet finds a fleet and refuses one that is over.

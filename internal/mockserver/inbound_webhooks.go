@@ -251,10 +251,7 @@ type inboundWebhookIn struct {
 }
 
 func (op *operator) inboundWebhookByID(id string) (*inboundWebhook, error) {
-	if w, ok := op.inbound.get(id); ok {
-		return w, nil
-	}
-	return nil, notFound("inbound webhook", id)
+	return op.inbound.find("inbound webhook", id)
 }
 
 func (s *Server) getInboundWebhook(ctx context.Context, c *caller, in inboundWebhookIn) (*stack.InboundWebhook, error) {

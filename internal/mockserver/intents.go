@@ -304,10 +304,7 @@ type intentIn struct {
 }
 
 func (op *operator) intentByID(id string) (*intentApproval, error) {
-	if a, ok := op.approvals.get(id); ok {
-		return a, nil
-	}
-	return nil, notFound("approval", id)
+	return op.approvals.find("approval", id)
 }
 
 func (s *Server) getIntent(_ context.Context, c *caller, in intentIn) (*stack.IntentApproval, error) {

@@ -175,10 +175,7 @@ type channelIn struct {
 }
 
 func (op *operator) channelByID(id string) (*channel, error) {
-	if ch, ok := op.channels.get(id); ok {
-		return ch, nil
-	}
-	return nil, notFound("channel", id)
+	return op.channels.find("channel", id)
 }
 
 // destinationOf finds where a channel leads.

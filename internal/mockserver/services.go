@@ -202,10 +202,7 @@ func (op *operator) letUse(m *stack.TeamMember, connectionID string) {
 
 // connectionByID finds one of the operator's connections.
 func (op *operator) connectionByID(id string) (*connection, error) {
-	if conn, ok := op.connections.get(id); ok {
-		return conn, nil
-	}
-	return nil, notFound("connection", id)
+	return op.connections.find("connection", id)
 }
 
 // verifyConnection checks that the vault still yields the credential and that it can be injected. Nobody but the vault is

@@ -13,6 +13,14 @@ func (t *table[T]) get(id string) (*T, bool) {
 	return v, ok
 }
 
+// find returns the object with an id, or says that there is no such thing.
+func (t *table[T]) find(what, id string) (*T, error) {
+	if v, ok := t.byID[id]; ok {
+		return v, nil
+	}
+	return nil, notFound(what, id)
+}
+
 func (t *table[T]) put(id string, v *T) {
 	if t.byID == nil {
 		t.byID = map[string]*T{}

@@ -165,10 +165,7 @@ func (s *Server) revokeMember(_ context.Context, c *caller, in memberIn) (*stack
 }
 
 func (op *operator) memberByID(id string) (*member, error) {
-	if m, ok := op.members.get(id); ok {
-		return m, nil
-	}
-	return nil, notFound("member", id)
+	return op.members.find("member", id)
 }
 
 // acceptInvitation makes an invited person a member and returns their key, which nobody sees again.
