@@ -184,6 +184,23 @@ func TestCredentialsFileCannotBeWritten(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Nor where the lock cannot be had, whoever runs this.
+func TestCredentialsFileCannotBeLocked(t *testing.T) {
+	t.Parallel()
+	s := newOAuthStage(t)
+	path := s.credentialsFile(t)
+	client := s.Client(stack.WithCredentialsFile(path))
+	before := readJSON(t, path)
+	require.NoError(t, os.Mkdir(path+".lock", 0o700))
+	_, err := client.Agents.List(t.Context())
+	require.ErrorContains(t, err, "credentials file")
+	assert.Equal(t, before, readJSON(t, path))
+	assert.Zero(t, s.countRows("oauth.refresh"), "the refresh token was not sent")
+	require.NoError(t, os.Remove(path+".lock"))
+	_, err = client.Agents.List(t.Context())
+	require.NoError(t, err)
+}
+
 // When the rewrite itself fails, the session lives on in the process, and the log says so.
 func TestCredentialsFileRewriteFails(t *testing.T) {
 	t.Parallel()
