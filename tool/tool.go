@@ -119,9 +119,9 @@ func (t *Tool) Parameters() map[string]any {
 
 // Outcome is how a call ended.
 type Outcome struct {
-	Output string // what the model is given; empty when the call aborts the run
-	Err    error  // the failure, nil on success; with Abort false the model was told of it in Output
-	Abort  bool   // whether Call returned Err as its error
+	Output string // what the model is given; empty when the call ends the run
+	Err    error  // the failure, nil on success; with Abort false the model is told of it in Output
+	Abort  bool   // whether the run must end with Err
 }
 
 // Call runs the tool on the model's arguments, a JSON object. It accepts what models and agent libraries make of one: code
@@ -131,6 +131,15 @@ type Outcome struct {
 // {"error":{"code","message"}}, cut at the bound of [WithMaxOutput]. An error ends the run: it wraps the cause of a finished
 // context, or the failure that the tool's [Policy] would not hand to the model.
 func (t *Tool) Call(ctx context.Context, input string) (string, error) {
+	out := t.Do(ctx, input)
+	if out.Abort {
+		return "", out.Err
+	}
+	return out.Output, nil
+}
+
+// Do is [Tool.Call] for who wants to know whether the model was told of a result or of a failure.
+func (t *Tool) Do(ctx context.Context, input string) Outcome {
 	var done func(Outcome)
 	if t.hook != nil {
 		done = t.hook(ctx, t.name, input)
@@ -139,10 +148,7 @@ func (t *Tool) Call(ctx context.Context, input string) (string, error) {
 	if done != nil {
 		done(out)
 	}
-	if out.Abort {
-		return "", out.Err
-	}
-	return out.Output, nil
+	return out
 }
 
 func (t *Tool) call(ctx context.Context, input string) Outcome {
