@@ -57,11 +57,11 @@ func WithHandler(handler callbacks.Handler) tool.Option {
 	if handler == nil {
 		return tool.WithHook(nil) // refused by the constructor
 	}
-	return tool.WithHook(func(ctx context.Context, name, input string) func(tool.Outcome) {
+	return tool.WithHook(func(ctx context.Context, name, input string) (context.Context, func(tool.Outcome)) {
 		call := &toolCall{name: name, start: time.Now()}
 		ctx = context.WithValue(ctx, toolCallKey{}, call)
 		handler.HandleToolStart(ctx, input)
-		return func(out tool.Outcome) {
+		return ctx, func(out tool.Outcome) {
 			if out.Abort {
 				handler.HandleToolError(ctx, out.Err)
 				return

@@ -69,8 +69,9 @@ func WithLogger(logger *slog.Logger) Option {
 }
 
 // Hook is told of each call before the tool runs, and of its outcome through the function that it returns, which may be nil.
-// It runs inside the call, so it must not block.
-type Hook func(ctx context.Context, tool, input string) func(Outcome)
+// The tool runs with the context that it returns, which must come of the one it is given. It runs inside the call, so it
+// must not block.
+type Hook func(ctx context.Context, tool, input string) (context.Context, func(Outcome))
 
 // WithHook watches the calls of the tool, to trace them, or to log those of a local tool with [stack.Mission.Log] under a
 // service that the Mission declared. A proxied call is logged by the Mission itself; do not log it again.

@@ -142,7 +142,7 @@ func (t *Tool) Call(ctx context.Context, input string) (string, error) {
 func (t *Tool) Do(ctx context.Context, input string) Outcome {
 	var done func(Outcome)
 	if t.hook != nil {
-		done = t.hook(ctx, t.name, input)
+		ctx, done = t.hook(ctx, t.name, input)
 	}
 	out := t.call(ctx, input)
 	if done != nil {

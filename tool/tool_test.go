@@ -415,16 +415,19 @@ func TestFinishedContext(t *testing.T) {
 func TestHook(t *testing.T) {
 	t.Parallel()
 	var seen []string
-	hook := func(_ context.Context, name, input string) func(tool.Outcome) {
+	type key struct{}
+	hook := func(ctx context.Context, name, input string) (context.Context, func(tool.Outcome)) {
 		seen = append(seen, name+" "+input)
-		return func(o tool.Outcome) { seen = append(seen, fmt.Sprintf("%q %v %t", o.Output, o.Err, o.Abort)) }
+		return context.WithValue(ctx, key{}, "of the hook"), func(o tool.Outcome) { seen = append(seen, fmt.Sprintf("%q %v %t", o.Output, o.Err, o.Abort)) }
 	}
 	for _, made := range []*tool.Tool{
 		echo[struct{}](t, tool.WithHook(hook)),
 		failing(t, errors.New("no"), tool.WithHook(hook)),
 		failing(t, errors.New("no"), tool.WithHook(hook),
 			tool.WithPolicy(func(error) (string, bool) { return "", true })),
-		echo[struct{}](t, tool.WithHook(func(context.Context, string, string) func(tool.Outcome) { return nil })),
+		echo[struct{}](t, tool.WithHook(func(ctx context.Context, _, _ string) (context.Context, func(tool.Outcome)) { return ctx, nil })),
+		tool.Must(tool.New("value", "Return what the context holds.",
+			func(ctx context.Context, _ struct{}) (any, error) { return ctx.Value(key{}), nil }, tool.WithHook(hook))),
 	} {
 		_, _ = made.Call(t.Context(), "{}")
 	}
@@ -432,6 +435,7 @@ func TestHook(t *testing.T) {
 		`echo {}`, `"{}" <nil> false`,
 		`fail {}`, `"{\"error\":{\"code\":\"FAILED\",\"message\":\"no\"}}" no false`,
 		`fail {}`, `"" tool fail: no true`,
+		`value {}`, `"of the hook" <nil> false`,
 	}, seen)
 }
 
