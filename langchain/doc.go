@@ -14,6 +14,10 @@
 //	agent := agents.NewOpenAIFunctionsAgent(langchain.Model(llm, ts...), ts)
 //	answer, err := chains.Run(mission.Context(), agents.NewExecutor(agent), "Acknowledge ticket 17.")
 //
+// [Run] is a loop of our own beside those agents: calls of one answer run at the same time, an answer that was cut or refused is
+// an error, and the result says what was called and used. [Guard] has a tool's answers scanned for prompt injection before
+// the model sees them. Package replay records a run and replays it in tests.
+//
 // What a model can act on, a tool tells it; what must end the run, such as a revoked passport, chains.Run returns, and
 // errors.As finds the *stack.MissionEndedError in it. [Handler] logs a run to slog; [WithHandler] calls the callbacks that
 // langchaingo leaves to each tool.

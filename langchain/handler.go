@@ -1,7 +1,6 @@
 package langchain
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -96,12 +95,9 @@ func (h *Handler) HandleLLMGenerateContentEnd(ctx context.Context, response *llm
 		choice := response.Choices[0]
 		attrs = append(attrs, h.content("text", choice.Content), slog.Int("tool_calls", len(choice.ToolCalls)),
 			slog.String("stop_reason", choice.StopReason))
-		for _, usage := range []struct{ key, openai, anthropic string }{
-			{"input_tokens", "PromptTokens", "InputTokens"}, {"output_tokens", "CompletionTokens", "OutputTokens"},
-		} {
-			if n, ok := cmp.Or(choice.GenerationInfo[usage.openai], choice.GenerationInfo[usage.anthropic]).(int); ok {
-				attrs = append(attrs, slog.Int(usage.key, n))
-			}
+		input, output := tokens(choice)
+		if input+output > 0 {
+			attrs = append(attrs, slog.Int("input_tokens", input), slog.Int("output_tokens", output))
 		}
 	}
 	h.logger.LogAttrs(ctx, slog.LevelInfo, "model answered", attrs...)

@@ -28,6 +28,15 @@ func ProxyTool[In any](name, description string, p tool.Proxier, e Endpoint, opt
 	return tool.ProxyTool[In](name, description, p, e, opts...)
 }
 
+// GuardParams say what becomes of a tool's answer by what the scan says of it.
+type GuardParams = tool.GuardParams
+
+// Guard makes a tool whose answers are scanned for prompt injection before a model sees them; scanner is usually the
+// client's Scan service. It is [tool.Guard].
+func Guard(t *Tool, scanner tool.Scanner, params GuardParams) (*Tool, error) {
+	return tool.Guard(t, scanner, params)
+}
+
 // Must returns t and panics if err is not nil; it is for package variables: langchain.Must(langchain.NewTool(...)).
 func Must(t *Tool, err error) *Tool { return tool.Must(t, err) }
 

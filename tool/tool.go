@@ -31,7 +31,8 @@ type Tool struct {
 	resolved *jsonschema.Resolved // the same, ready to validate
 	usage    string               // the arguments in a few words, for error texts
 
-	run func(ctx context.Context, args json.RawMessage) (string, error)
+	run   func(ctx context.Context, args json.RawMessage) (string, error)
+	guard *guard // nil for a tool whose answers nobody looks at
 	config
 }
 
@@ -145,6 +146,9 @@ func (t *Tool) Do(ctx context.Context, input string) Outcome {
 		ctx, done = t.hook(ctx, t.name, input)
 	}
 	out := t.call(ctx, input)
+	if t.guard != nil {
+		out = t.guard.check(ctx, t, out)
+	}
 	if done != nil {
 		done(out)
 	}
