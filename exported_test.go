@@ -213,6 +213,7 @@ var exported = []any{
 	stack.ReceiverKey{},
 	stack.ReceiverParams{},
 	stack.Receiver{},
+	stack.RecoveredMission{},
 	stack.RenewedMission{},
 	stack.ReportedCheckout{},
 	stack.ReportedCheckpoint{},

@@ -79,6 +79,8 @@ type Mission struct {
 	id       string
 	jti      string
 	owns     bool // opened here, so closed here
+	passesOn bool // to the next passport of a continuous Mission, whose journal takes over
+	journal  *missionJournal
 	rotation int
 	rotateAt time.Time
 	mode     Accountability
@@ -123,29 +125,37 @@ func (s *PassportsService) Mission(ctx context.Context, params MissionParams) (*
 	if err := params.check(); err != nil {
 		return nil, err
 	}
+	j, err := s.client.newJournal(params)
+	if err != nil {
+		return nil, err
+	}
 	if params.MissionID != "" {
-		passport, err := s.bind(ctx, params)
-		if err != nil {
-			return nil, err
+		passport, bindErr := s.bind(ctx, params)
+		if bindErr != nil {
+			return nil, errors.Join(bindErr, j.end(true))
 		}
-		return s.client.newMission(ctx, params, params.MissionID, false, *passport)
+		m, newErr := s.client.newMission(ctx, params, params.MissionID, false, *passport, j)
+		if newErr != nil {
+			return nil, errors.Join(newErr, j.end(true))
+		}
+		return m, nil
 	}
 	started, err := s.client.Missions.Start(ctx, MissionStartParams{
 		AgentID: params.AgentID,
 		Mission: MissionOpenParams{IntentSummary: params.Intent, IntentServices: params.Services,
 			ExpiresIn: firstSet(params.ExpiresIn, params.EstimatedDuration), MaxActions: params.MaxActions,
-			MaxActionsPerService: params.MaxActionsPerService, CapBehavior: params.CapBehavior},
+			MaxActionsPerService: params.MaxActionsPerService, CapBehavior: params.CapBehavior, BaselineProfile: j.profile()},
 		Passport: &MissionPassportParams{Intent: params.intent(), TTL: params.TTL, CheckpointInterval: params.CheckpointInterval, Scopes: params.Scopes},
 	})
-	if err != nil {
-		return nil, err
+	if err != nil { // where it is open whether there is a Mission now, Recover looks for it
+		return nil, errors.Join(err, j.end(!ambiguous(err)))
 	}
-	m, err := s.client.newMission(ctx, params, started.MissionID, true, started.Passport)
+	m, err := s.client.newMission(ctx, params, started.MissionID, true, started.Passport, j)
 	if err != nil { // the Mission is open and its passport unusable: nobody else will close it
 		closeCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		_, closeErr := s.client.Missions.Revoke(closeCtx, started.MissionID, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: err.Error()})
-		return nil, errors.Join(err, closeErr)
+		return nil, errors.Join(err, closeErr, j.end(closeErr == nil))
 	}
 	return m, nil
 }
@@ -187,8 +197,10 @@ func (s *PassportsService) RunMission(ctx context.Context, params MissionParams,
 var errLeft = errors.New("the run ended without returning")
 
 // newMission takes charge of an issued passport.
-func (c *Client) newMission(ctx context.Context, params MissionParams, id string, owns bool, passport Passport) (*Mission, error) {
-	m := &Mission{client: c, params: params, id: id, owns: owns, opened: time.Now(), reporting: make(chan struct{}, 1)}
+func (c *Client) newMission(
+	ctx context.Context, params MissionParams, id string, owns bool, passport Passport, j *missionJournal,
+) (*Mission, error) {
+	m := &Mission{client: c, params: params, id: id, owns: owns, journal: j, opened: time.Now(), reporting: make(chan struct{}, 1)}
 	m.mode, m.interval = passport.Accountability, params.CheckpointInterval
 	claims, err := unverifiedClaims(passport.Token)
 	if err != nil || passport.JTI == "" || id == "" {
@@ -205,6 +217,7 @@ func (c *Client) newMission(ctx context.Context, params MissionParams, id string
 		m.interval = firstSet(claims.STK.CheckpointInterval, defaultCheckpointInterval)
 	}
 	m.jti, m.token = passport.JTI, passport.Token
+	j.open(journalOpened{MissionID: id, JTI: m.jti, Owns: owns})
 	m.learn(passport, claims.IssuedAt, claims.ExpiresAt)
 	if m.interval > 0 {
 		m.life.checkpoint = m.opened.Add(m.interval - checkpointMargin)
@@ -333,6 +346,10 @@ func (m *Mission) Log(service, method, target string) {
 }
 
 func (m *Mission) log(call ToolCall, failed bool) {
+	m.journal.write(m, journalRecord{Call: &journalCall{call, failed}}, func() { m.count(call, failed) })
+}
+
+func (m *Mission) count(call ToolCall, failed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.account.add(call, failed)
@@ -361,11 +378,13 @@ func (m *Mission) Delegate(ctx context.Context, params PassportDelegateParams) (
 	if err != nil {
 		return nil, m.watch(err)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !slices.Contains(m.account.delegatedTo, params.ChildAgentID) {
-		m.account.delegatedTo = append(m.account.delegatedTo, params.ChildAgentID)
-	}
+	m.journal.write(m, journalRecord{Delegated: params.ChildAgentID}, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if !slices.Contains(m.account.delegatedTo, params.ChildAgentID) {
+			m.account.delegatedTo = append(m.account.delegatedTo, params.ChildAgentID)
+		}
+	})
 	return child, nil
 }
 

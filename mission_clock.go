@@ -207,25 +207,32 @@ func (m *Mission) report(ctx context.Context) error {
 		if len(cp.Flags) > 0 {
 			m.client.logger.Warn("checkpoint was flagged", slog.String("mission_id", m.id), slog.Any("flags", cp.Flags))
 		}
-		m.mu.Lock()
-		m.account.accepted(params.ActionsCount)
-		m.life.confirmed = began
-		m.failures = 0
-		m.moveRecord(cp.NewExpiresAt)
-		if m.interval > 0 {
-			m.life.checkpoint = began.Add(m.interval - checkpointMargin)
-		} else {
-			m.life.checkpoint = time.Time{}
-		}
-		if m.life.record.After(m.life.signed) { // the token can be signed again, up to there
-			m.life.renewAt = m.life.signed.Add(-renewalGrace)
-		}
-		more := fitting(m.account.pending) < len(m.account.pending)
-		m.mu.Unlock()
+		more := false
+		m.journal.write(m, journalRecord{Accepted: params.ActionsCount}, func() { more = m.accepted(params.ActionsCount, cp, began) })
 		if !more {
 			return nil
 		}
 	}
+}
+
+// accepted takes in that a checkpoint with the first n pending calls was taken. It tells whether more of them wait than fit
+// into the next.
+func (m *Mission) accepted(n int, cp *Checkpoint, began time.Time) (more bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.account.accepted(n)
+	m.life.confirmed = began
+	m.failures = 0
+	m.moveRecord(cp.NewExpiresAt)
+	if m.interval > 0 {
+		m.life.checkpoint = began.Add(m.interval - checkpointMargin)
+	} else {
+		m.life.checkpoint = time.Time{}
+	}
+	if m.life.record.After(m.life.signed) { // the token can be signed again, up to there
+		m.life.renewAt = m.life.signed.Add(-renewalGrace)
+	}
+	return fitting(m.account.pending) < len(m.account.pending)
 }
 
 // arrived finds out whether a checkpoint whose answer was lost was taken, so that its calls are not sent in another.

@@ -69,6 +69,7 @@ func (m *Mission) close(runErr error) error {
 	}
 
 	result, err := m.checkout(ctx, params)
+	delivered := err == nil
 	if err != nil {
 		problems = append(problems, fmt.Errorf("checkout: %w", err))
 	}
@@ -79,7 +80,13 @@ func (m *Mission) close(runErr error) error {
 			_, err = m.client.Missions.Revoke(ctx, m.id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: params.Summary})
 		}
 		if err != nil {
+			delivered = false
 			problems = append(problems, fmt.Errorf("closing the Mission: %w", err))
+		}
+	}
+	if !m.passesOn {
+		if err = m.journal.end(delivered); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	joined := errors.Join(problems...)

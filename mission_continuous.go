@@ -91,7 +91,7 @@ func (s *PassportsService) turn(m *Mission, yield func(*Mission, error) bool) bo
 // rotate checks a passport out and goes on under a new one. When there is none to be had, the Mission is ended if it is
 // ours.
 func (s *PassportsService) rotate(ctx context.Context, m *Mission, params MissionParams, owns bool) (*Mission, error) {
-	m.owns = false // the Mission goes on
+	m.owns, m.passesOn = false, true // the Mission goes on
 	var closeErr error
 	m.Close(&closeErr)
 	if closeErr != nil {
@@ -100,15 +100,20 @@ func (s *PassportsService) rotate(ctx context.Context, m *Mission, params Missio
 	next, err := s.Mission(ctx, params)
 	if err == nil {
 		next.owns = owns
+		next.journal.open(journalOpened{MissionID: next.id, JTI: next.jti, Owns: owns})
+		m.journal.open(journalOpened{MissionID: m.id, JTI: m.jti})
+		if journalErr := m.journal.end(closeErr == nil); journalErr != nil {
+			m.client.logger.Warn("rotation: ending the journal", "mission_id", m.id, "error", journalErr)
+		}
 		return next, nil
 	}
-	if owns {
-		endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		_, revokeErr := s.client.Missions.Revoke(endCtx, m.id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: failureSummary(err)})
-		err = errors.Join(err, revokeErr)
+	if !owns {
+		return nil, errors.Join(err, m.journal.end(closeErr == nil))
 	}
-	return nil, err
+	endCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	_, revokeErr := s.client.Missions.Revoke(endCtx, m.id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: failureSummary(err)})
+	return nil, errors.Join(err, revokeErr, m.journal.end(closeErr == nil && revokeErr == nil))
 }
 
 // ShouldRotate reports whether a continuous Mission's passport has been kept for the rotation interval, or has ended. It is

@@ -58,6 +58,7 @@ type Client struct {
 	transport *transport
 	poller    *poller
 	logger    *slog.Logger
+	journal   string // directory; empty: none
 }
 
 // Option configures a [Client].
@@ -73,6 +74,7 @@ type config struct {
 	maxRetries int
 	userAgent  string
 	poll       time.Duration
+	journal    string // directory; empty: none
 }
 
 // WithAPIKey authenticates with an operator or member key, or with a partner grant token. It wins over STACK_API_KEY and
@@ -207,7 +209,7 @@ func New(opts ...Option) (*Client, error) {
 	if cfg.agentID != "" { // what authenticates otherwise enrols the agent's own key
 		t = t.as(newAgentAuth(cfg.agentID, t, missing))
 	}
-	c := &Client{logger: cfg.logger, transport: t}
+	c := &Client{logger: cfg.logger, transport: t, journal: cfg.journal}
 	c.poller = newPoller(c, cfg.poll)
 	c.Team = &TeamService{c}
 	c.Agents = &AgentsService{c}
