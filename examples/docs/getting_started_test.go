@@ -2,7 +2,6 @@ package docs
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log"
 	"net/http"
@@ -13,6 +12,7 @@ import (
 	"github.com/tmc/langchaingo/tools"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/examples/internal/scripted"
 	"github.com/getstack-go/stack/langchain"
 	"github.com/getstack-go/stack/stacktest"
 )
@@ -63,36 +63,6 @@ func acknowledge(ctx context.Context, client *stack.Client, agentID string, llm 
 	return nil
 }
 
-// scripted is a model that gives prepared answers, one after the other.
-type scripted struct{ answers []*llms.ContentChoice }
-
-func (m *scripted) GenerateContent(context.Context, []llms.MessageContent, ...llms.CallOption) (*llms.ContentResponse, error) {
-	if len(m.answers) == 0 {
-		return nil, fmt.Errorf("the script has no more answers")
-	}
-	next := m.answers[0]
-	m.answers = m.answers[1:]
-	return &llms.ContentResponse{Choices: []*llms.ContentChoice{next}}, nil
-}
-
-func (m *scripted) Call(ctx context.Context, prompt string, options ...llms.CallOption) (string, error) {
-	return llms.GenerateFromSinglePrompt(ctx, m, prompt, options...)
-}
-
-// calls is an answer that asks for one call of a tool.
-func calls(tool string, arguments any) *llms.ContentChoice {
-	text, err := json.Marshal(arguments)
-	if err != nil {
-		panic(err)
-	}
-	return &llms.ContentChoice{StopReason: "tool_calls", ToolCalls: []llms.ToolCall{{ID: "call_1", Type: "function",
-		FunctionCall: &llms.FunctionCall{Name: tool, Arguments: string(text)}}}}
-}
-
-func says(text string) *llms.ContentChoice {
-	return &llms.ContentChoice{Content: text, StopReason: "stop"}
-}
-
 func Example_gettingStarted() {
 	srv, err := stacktest.Start() // the whole server, in this process
 	if err != nil {
@@ -110,8 +80,8 @@ func Example_gettingStarted() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	model := &scripted{answers: []*llms.ContentChoice{
-		calls("slack_post", postIn{Channel: "#support", Text: "On it: ticket 17"}), says("Ticket 17 is acknowledged.")}}
+	model := scripted.New(scripted.Calls("slack_post", postIn{Channel: "#support", Text: "On it: ticket 17"}),
+		scripted.Says("Ticket 17 is acknowledged."))
 	if err = acknowledge(ctx, client, agentID, model, "17, the invoice is wrong"); err != nil {
 		log.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/tmc/langchaingo/tools"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/examples/internal/scripted"
 	"github.com/getstack-go/stack/langchain"
 	"github.com/getstack-go/stack/stacktest"
 )
@@ -66,7 +67,7 @@ func TestAsk(t *testing.T) {
 	srv := stacktest.New(t)
 	srv.Upstream("slack.com", slackStub)
 	agent := srv.Agent(t, stacktest.AgentConfig{Services: []string{"slack"}})
-	model := &scripted{answers: []*llms.ContentChoice{calls("slack_post", PostIn{Channel: "#support", Text: "On it"}), says("Done.")}}
+	model := scripted.New(scripted.Calls("slack_post", PostIn{Channel: "#support", Text: "On it"}), scripted.Says("Done."))
 	err := srv.Client().Passports.RunMission(t.Context(), stack.MissionParams{AgentID: agent.ID, Intent: "Acknowledge",
 		Services: []string{"slack"}},
 		func(_ context.Context, mission *stack.Mission) error {

@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/tmc/langchaingo/llms"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/examples/internal/scripted"
 	"github.com/getstack-go/stack/stacktest"
 )
 
@@ -26,8 +26,7 @@ func TestAgentAcknowledges(t *testing.T) {
 	srv := stacktest.New(t, stacktest.FailOnOpenMissions()) // the whole server, in memory
 	srv.Upstream("slack.com", slackStub)
 	agent := srv.Agent(t, stacktest.AgentConfig{Services: []string{"slack"}})
-	model := &scripted{answers: []*llms.ContentChoice{
-		calls("slack_post", postIn{Channel: "#support", Text: "On it"}), says("Done.")}}
+	model := scripted.New(scripted.Calls("slack_post", postIn{Channel: "#support", Text: "On it"}), scripted.Says("Done."))
 
 	err := acknowledge(t.Context(), srv.Client(), agent.ID, model, "17, the invoice is wrong") // your code
 
