@@ -162,15 +162,15 @@ type ChainVerification struct {
 
 // ChainBreak is the first row that does not fit into the audit chain.
 type ChainBreak struct {
-	Index    int    `json:"index"` // of the row in the whole log, from 0
-	EntryID  string `json:"entry_id"`
-	Reason   string `json:"reason"`   // entry_hash_mismatch or prev_hash_mismatch
-	Expected string `json:"expected"` // the hash that the log asks for
-	Got      string `json:"got"`      // the hash that the row has
+	Index    int         `json:"index"` // of the row in the whole log, from 0
+	EntryID  string      `json:"entry_id"`
+	Reason   ChainReason `json:"reason"`
+	Expected string      `json:"expected"` // the hash that the log asks for
+	Got      string      `json:"got"`      // the hash that the row has
 }
 
 // VerifyChain has the server recompute the hashes of the rows and look for the first that does not fit. It fails with
-// [ErrInvalidRequest] for bounds that make no sense.
+// [ErrInvalidRequest] for bounds that make no sense. [AuditService.Verify] does not need to believe the server.
 //
 // GET /v1/audit/verify-chain
 func (s *AuditService) VerifyChain(ctx context.Context, params AuditVerifyParams) (*ChainVerification, error) {

@@ -153,7 +153,7 @@ func TestVerifyChainReportsTampering(t *testing.T) {
 	require.NotNil(t, got.FirstBreak)
 	assert.Equal(t, 6, got.FirstBreak.Index)
 	assert.Equal(t, rows[6].EntryID, got.FirstBreak.EntryID)
-	assert.Equal(t, "entry_hash_mismatch", got.FirstBreak.Reason)
+	assert.Equal(t, stack.ChainEntryHash, got.FirstBreak.Reason)
 	assert.Equal(t, rows[6].EntryHash, got.FirstBreak.Got)
 	assert.NotEqual(t, got.FirstBreak.Got, got.FirstBreak.Expected)
 	assert.Equal(t, rows[9].EntryHash, got.HeadHash)

@@ -20,6 +20,7 @@ var enums = joined(
 	values(stack.BindingDraft, stack.BindingPending, stack.BindingApproved, stack.BindingActive,
 		stack.BindingSuperseded, stack.BindingRejected, stack.BindingRevoked, stack.BindingExpired),
 	values(stack.CapBlock, stack.CapWarn),
+	values(stack.ChainEntryHash, stack.ChainPrevHash, stack.ChainOutOfOrder, stack.ChainPinMissing, stack.ChainHeadMissing),
 	values(stack.ChannelEmail, stack.ChannelSMS, stack.ChannelWebhook),
 	values(stack.CheckPassed, stack.CheckRefused, stack.CheckSkipped),
 	values(stack.InheritAuto, stack.InheritOptIn),

@@ -80,7 +80,7 @@ func (s *Server) OpenMissions() (records []stack.MissionRecord) {
 }
 
 // VerifyAudit checks the whole audit chain.
-func (s *Server) VerifyAudit() (result audit.Result) {
+func (s *Server) VerifyAudit() (result *stack.ChainVerification) {
 	s.view(func(op *operator) { result = op.chain.Verify(time.Time{}, time.Time{}, 0) })
 	return result
 }

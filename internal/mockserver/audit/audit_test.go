@@ -49,7 +49,7 @@ func TestHashVectors(t *testing.T) {
 
 	first := stack.AuditEntry{
 		EntryID: "aud_1", Timestamp: start, OperatorID: "op_1", AgentID: "agt_1", Layer: "vault", Action: "passport.issue",
-		Outcome: stack.OutcomeSuccess, PrevEntryHash: Genesis,
+		Outcome: stack.OutcomeSuccess, PrevEntryHash: stack.AuditGenesis,
 	}
 	tests := []struct {
 		name  string
@@ -63,7 +63,7 @@ func TestHashVectors(t *testing.T) {
 		}, "5b41dfcb2bdef3cc42c5dd85c1e19685e3022c7314c4436f80f95bf4ca2edff6"},
 		{"every character that is written in its own way", stack.AuditEntry{
 			EntryID: odd.String(), Timestamp: time.UnixMilli(0), OperatorID: odd.String(), AgentID: odd.String(),
-			Layer: "system", Action: odd.String(), Outcome: stack.OutcomeFailure, PrevEntryHash: Genesis,
+			Layer: "system", Action: odd.String(), Outcome: stack.OutcomeFailure, PrevEntryHash: stack.AuditGenesis,
 		}, "5b04ad80efd9c8989b9cc4aba9fef0f9f71f55e2a5d75f026a831af6c21257b5"},
 	}
 	for _, test := range tests {
@@ -87,7 +87,7 @@ func TestAppend(t *testing.T) {
 	in.PrevEntryHash, in.EntryHash = "forged", "forged"
 	first := c.Append(in)
 	assert.Equal(t, start, first.Timestamp)
-	assert.Equal(t, Genesis, first.PrevEntryHash)
+	assert.Equal(t, stack.AuditGenesis, first.PrevEntryHash)
 	assert.Equal(t, first.Hash(), first.EntryHash)
 
 	late := row(1)
@@ -199,11 +199,11 @@ func TestRangeIsSafeToKeep(t *testing.T) {
 
 func TestVerifyEmptyAndLimit(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, Result{Valid: true, HeadHash: Genesis}, new(Chain).Verify(time.Time{}, time.Time{}, 0))
+	assert.Equal(t, &stack.ChainVerification{Valid: true, HeadHash: stack.AuditGenesis}, new(Chain).Verify(time.Time{}, time.Time{}, 0))
 	c := newChain(10)
 	head, _ := c.Head()
-	assert.Equal(t, Result{Valid: true, Checked: 10, HeadHash: head}, c.Verify(time.Time{}, time.Time{}, 0))
-	assert.Equal(t, Result{Valid: true, Checked: 4, HeadHash: head}, c.Verify(time.Time{}, time.Time{}, 4))
+	assert.Equal(t, &stack.ChainVerification{Valid: true, Checked: 10, HeadHash: head}, c.Verify(time.Time{}, time.Time{}, 0))
+	assert.Equal(t, &stack.ChainVerification{Valid: true, Checked: 4, HeadHash: head}, c.Verify(time.Time{}, time.Time{}, 4))
 	assert.Equal(t, 10, c.Verify(time.Time{}, time.Time{}, 100).Checked)
 	c.rows[5].Action = "x"
 	assert.True(t, c.Verify(time.Time{}, time.Time{}, 5).Valid, "not reached")
@@ -221,36 +221,36 @@ func TestTampering(t *testing.T) {
 		tamper func(*Chain)
 		index  int
 		id     string
-		reason Reason
+		reason stack.ChainReason
 	}{
-		{"entry id", edit(func(e *stack.AuditEntry) { e.EntryID = "aud_x" }), 4, "aud_x", EntryHashMismatch},
+		{"entry id", edit(func(e *stack.AuditEntry) { e.EntryID = "aud_x" }), 4, "aud_x", stack.ChainEntryHash},
 		{"timestamp", edit(func(e *stack.AuditEntry) {
 			e.Timestamp = e.Timestamp.Add(time.Millisecond)
-		}), 4, "aud_4", EntryHashMismatch},
-		{"operator", edit(func(e *stack.AuditEntry) { e.OperatorID = "op_2" }), 4, "aud_4", EntryHashMismatch},
-		{"agent", edit(func(e *stack.AuditEntry) { e.AgentID = "" }), 4, "aud_4", EntryHashMismatch},
-		{"layer", edit(func(e *stack.AuditEntry) { e.Layer = "vault" }), 4, "aud_4", EntryHashMismatch},
-		{"action", edit(func(e *stack.AuditEntry) { e.Action = "passport.issue" }), 4, "aud_4", EntryHashMismatch},
-		{"outcome", edit(func(e *stack.AuditEntry) { e.Outcome = stack.OutcomeSuccess }), 4, "aud_4", EntryHashMismatch},
-		{"previous hash", edit(func(e *stack.AuditEntry) { e.PrevEntryHash = Genesis }), 4, "aud_4", EntryHashMismatch},
-		{"entry hash", edit(func(e *stack.AuditEntry) { e.EntryHash = Genesis }), 4, "aud_4", EntryHashMismatch},
+		}), 4, "aud_4", stack.ChainEntryHash},
+		{"operator", edit(func(e *stack.AuditEntry) { e.OperatorID = "op_2" }), 4, "aud_4", stack.ChainEntryHash},
+		{"agent", edit(func(e *stack.AuditEntry) { e.AgentID = "" }), 4, "aud_4", stack.ChainEntryHash},
+		{"layer", edit(func(e *stack.AuditEntry) { e.Layer = "vault" }), 4, "aud_4", stack.ChainEntryHash},
+		{"action", edit(func(e *stack.AuditEntry) { e.Action = "passport.issue" }), 4, "aud_4", stack.ChainEntryHash},
+		{"outcome", edit(func(e *stack.AuditEntry) { e.Outcome = stack.OutcomeSuccess }), 4, "aud_4", stack.ChainEntryHash},
+		{"previous hash", edit(func(e *stack.AuditEntry) { e.PrevEntryHash = stack.AuditGenesis }), 4, "aud_4", stack.ChainEntryHash},
+		{"entry hash", edit(func(e *stack.AuditEntry) { e.EntryHash = stack.AuditGenesis }), 4, "aud_4", stack.ChainEntryHash},
 		{"a field moved into its neighbour", edit(func(e *stack.AuditEntry) {
 			e.OperatorID, e.AgentID = e.OperatorID+`","agent_id":"x`, ""
-		}), 4, "aud_4", EntryHashMismatch},
+		}), 4, "aud_4", stack.ChainEntryHash},
 		{"changed and hashed again", edit(func(e *stack.AuditEntry) {
 			e.Outcome = stack.OutcomeSuccess
 			e.EntryHash = e.Hash()
-		}), 5, "aud_5", PrevHashMismatch},
-		{"the first row removed", func(c *Chain) { c.rows = c.rows[1:] }, 0, "aud_1", PrevHashMismatch},
-		{"a row removed", func(c *Chain) { c.rows = slices.Delete(c.rows, 4, 5) }, 4, "aud_5", PrevHashMismatch},
+		}), 5, "aud_5", stack.ChainPrevHash},
+		{"the first row removed", func(c *Chain) { c.rows = c.rows[1:] }, 0, "aud_1", stack.ChainPrevHash},
+		{"a row removed", func(c *Chain) { c.rows = slices.Delete(c.rows, 4, 5) }, 4, "aud_5", stack.ChainPrevHash},
 		{"a row inserted with good hashes of its own", func(c *Chain) {
 			e := c.rows[3]
 			e.EntryID, e.PrevEntryHash = "aud_x", c.rows[3].EntryHash
 			e.EntryHash = e.Hash()
 			c.rows = slices.Insert(c.rows, 4, e)
-		}, 5, "aud_4", PrevHashMismatch},
-		{"a row repeated", func(c *Chain) { c.rows = slices.Insert(c.rows, 4, c.rows[3]) }, 4, "aud_3", PrevHashMismatch},
-		{"two rows swapped", func(c *Chain) { c.rows[4], c.rows[5] = c.rows[5], c.rows[4] }, 4, "aud_5", PrevHashMismatch},
+		}, 5, "aud_4", stack.ChainPrevHash},
+		{"a row repeated", func(c *Chain) { c.rows = slices.Insert(c.rows, 4, c.rows[3]) }, 4, "aud_3", stack.ChainPrevHash},
+		{"two rows swapped", func(c *Chain) { c.rows[4], c.rows[5] = c.rows[5], c.rows[4] }, 4, "aud_5", stack.ChainPrevHash},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestTampering(t *testing.T) {
 			assert.Equal(t, test.id, r.FirstBreak.EntryID)
 			assert.Equal(t, test.reason, r.FirstBreak.Reason)
 			e := c.rows[test.index]
-			if test.reason == EntryHashMismatch {
+			if test.reason == stack.ChainEntryHash {
 				assert.Equal(t, e.Hash(), r.FirstBreak.Expected)
 				assert.Equal(t, e.EntryHash, r.FirstBreak.Got)
 			} else {
@@ -294,7 +294,8 @@ func TestVerifyRangeLooksAtTheRowBefore(t *testing.T) {
 	c.rows[4].Action = "x"
 	c.rows[4].EntryHash = c.rows[4].Hash()
 	r := c.Verify(c.rows[5].Timestamp, time.Time{}, 0)
-	assert.Equal(t, &Break{5, "aud_5", PrevHashMismatch, c.rows[4].EntryHash, c.rows[5].PrevEntryHash}, r.FirstBreak)
+	assert.Equal(t, &stack.ChainBreak{Index: 5, EntryID: "aud_5", Reason: stack.ChainPrevHash, Expected: c.rows[4].EntryHash,
+		Got: c.rows[5].PrevEntryHash}, r.FirstBreak)
 	assert.Equal(t, 1, r.Checked)
 	assert.True(t, c.Verify(c.rows[6].Timestamp, time.Time{}, 0).Valid)
 	assert.True(t, c.Verify(time.Time{}, c.rows[5].Timestamp, 0).Valid, "the row after is outside")
@@ -361,7 +362,7 @@ func TestCSV(t *testing.T) {
 
 	assert.Equal(t, []string{
 		"aud_0", "1767225600123", "tr", "sp", "pa", "op_1", "agt_0", "pp_0", "proxy", "credential.proxy", "failure", "1.5", "ab",
-		"UPSTREAM_TIMEOUT", "no answer", Genesis, entries[0].EntryHash,
+		"UPSTREAM_TIMEOUT", "no answer", stack.AuditGenesis, entries[0].EntryHash,
 	}, records[1])
 
 	// The columns are the keys of the JSON, and each cell says what the JSON says.

@@ -3,13 +3,11 @@
 package audit
 
 import (
+	"errors"
 	"time"
 
 	"github.com/getstack-go/stack"
 )
-
-// Genesis is what the first row has as the hash of the row before it.
-const Genesis = "0000000000000000000000000000000000000000000000000000000000000000"
 
 // Chain is an append-only log in which each row holds the hash of the row before. The zero value is an empty log, ready
 // for use. A Chain is not safe for concurrent use: its owner locks. A slice that Range returned may be read without the
@@ -35,14 +33,14 @@ func (c *Chain) Append(e stack.AuditEntry) stack.AuditEntry {
 // Len returns the number of rows.
 func (c *Chain) Len() int { return len(c.rows) }
 
-// Head returns the hash of the last row, [Genesis] when there is none, and the number of rows. Kept elsewhere, the two
-// prove later that the log up to there was not rewritten.
+// Head returns the hash of the last row, [stack.AuditGenesis] when there is none, and the number of rows. Kept elsewhere, the
+// two prove later that the log up to there was not rewritten.
 func (c *Chain) Head() (hash string, count int) { return c.hashBefore(len(c.rows)), len(c.rows) }
 
 // hashBefore returns the hash of the row before the i-th.
 func (c *Chain) hashBefore(i int) string {
 	if i == 0 {
-		return Genesis
+		return stack.AuditGenesis
 	}
 	return c.rows[i-1].EntryHash
 }
@@ -92,50 +90,24 @@ func (c *Chain) bounds(from, to time.Time) (start, end int) {
 	return start, end
 }
 
-// Reason says how a row breaks the chain.
-type Reason string
-
-// Reasons.
-const (
-	EntryHashMismatch Reason = "entry_hash_mismatch" // the row is not what its hash says: it was changed
-	PrevHashMismatch  Reason = "prev_hash_mismatch"  // the row does not follow the one before: one was added, removed or moved
-)
-
-// Break is the place where a chain is broken.
-type Break struct {
-	Index    int    // of the row in the whole log, from 0
-	EntryID  string // of the row
-	Reason   Reason
-	Expected string // the hash that the rest of the log asks for
-	Got      string // the hash that the row has
-}
-
-// Result is the outcome of Verify.
-type Result struct {
-	Valid      bool
-	Checked    int    // rows looked at, with the one that breaks the chain
-	FirstBreak *Break // nil when valid
-	HeadHash   string // the hash of the log's last row, Genesis when there is none
-}
-
 // Verify checks the rows of Range(from, to), at most limit of them from the oldest on (0 is no limit): that each has the
 // hash of its content, and the hash of the row before it. It stops at the first break.
-func (c *Chain) Verify(from, to time.Time, limit int) Result {
+func (c *Chain) Verify(from, to time.Time, limit int) *stack.ChainVerification {
 	start, end := c.bounds(from, to)
 	if limit > 0 {
 		end = min(end, start+limit)
 	}
-	r := Result{Valid: true}
+	r := &stack.ChainVerification{Valid: true}
 	r.HeadHash, _ = c.Head()
-	for i := start; i < end && r.Valid; i++ {
-		e := &c.rows[i]
+	head := stack.AuditHead{Hash: c.hashBefore(start), Count: start}
+	for _, row := range c.rows[start:end] {
 		r.Checked++
-		if want := e.Hash(); want != e.EntryHash {
-			r.FirstBreak = &Break{i, e.EntryID, EntryHashMismatch, want, e.EntryHash}
-		} else if want := c.hashBefore(i); want != e.PrevEntryHash {
-			r.FirstBreak = &Break{i, e.EntryID, PrevHashMismatch, want, e.PrevEntryHash}
+		var broken *stack.ChainError
+		var err error
+		if head, err = head.Next(row); errors.As(err, &broken) {
+			r.Valid, r.FirstBreak = false, &broken.ChainBreak
+			break
 		}
-		r.Valid = r.FirstBreak == nil
 	}
 	return r
 }
