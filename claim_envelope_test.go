@@ -360,6 +360,11 @@ func FuzzVerifyClaim(f *testing.F) {
 	f.Add("", []byte{})
 	f.Add("hECgQEA", []byte{0xbf, 0xff})
 	f.Add("0oRDoQEmoEBA", []byte{0xa1, 0x61, 0x61, 0xc1, 0x00})
+	for _, message := range []string{coseEd25519, coseEd448, coseHeaderArray, coseHeaderTwice, coseUnprotected2} {
+		raw, err := hex.DecodeString(message)
+		require.NoError(f, err)
+		f.Add(base64.RawURLEncoding.EncodeToString(raw[1:]), raw)
+	}
 	keys := testKeys()
 	f.Fuzz(func(t *testing.T, envelope string, payload []byte) {
 		for _, text := range []string{envelope, base64.RawURLEncoding.EncodeToString(sealed(t, testKey(), claimHeaders(), payload))} {
