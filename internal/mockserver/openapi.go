@@ -90,6 +90,7 @@ func describeRoutes(table []route) *openapi.Document {
 		out.Paths[r.pattern][strings.ToLower(r.method)] = op
 		tags[op.Tags[0]] = true
 	}
+	d.link(out)
 	for _, tag := range sortedKeys(tags) {
 		out.Tags = append(out.Tags, openapi.Tag{Name: tag})
 	}
