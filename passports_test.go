@@ -166,7 +166,7 @@ func TestGrantsDataFlowWildcardIsExpanded(t *testing.T) {
 	require.NoError(t, err)
 	for _, service := range v.Claims.STK.Services {
 		want := map[string]string{"slack": "github", "github": "slack"}[service.ServiceName]
-		assert.Equal(t, []string{want}, service.AllowDataFrom)
+		assert.Equal(t, []string{want, "skill"}, service.AllowDataFrom, "and what skills answer")
 	}
 	m.Close(nil)
 }

@@ -242,13 +242,18 @@ func TestInvokeWithAModel(t *testing.T) {
 	}
 	p := shout()
 	p.OutputSchema = nil
+	plain, off := registerLogged(t, client, "plain"), false
+	_, err := client.Agents.Update(t.Context(), plain.ID, stack.AgentUpdateParams{LLMInjectSystemPrompt: &off})
+	require.NoError(t, err)
 	p.ExecutionSteps = []stack.ExecutionStep{
 		{Type: stack.StepScript, Script: `return {greeting: $INPUT.text, to: {name: "Ada"}}`},
 		{Type: stack.StepLLM, LLMProvider: "openai", LLMModel: "gpt-4o", UserMessage: "Translate $PREV.greeting for $PREV.to.name, $INPUT",
 			LLMConfig: &stack.SkillLLMConfig{SystemPrompt: "Be brief: $PREV.none."}},
 		{Type: stack.StepLLM, LLMProvider: "anthropic", LLMModel: "claude", LLMConfig: &stack.SkillLLMConfig{MaxTokens: 5}},
 	}
-	inv := invoke(t, client, publish(t, client, p).ID, text("Hello"))
+	params := text("Hello")
+	params.AgentID = plain.ID
+	inv := invoke(t, client, publish(t, client, p).ID, params)
 	require.Equal(t, stack.InvocationCompleted, inv.Status, inv.Error)
 	assert.JSONEq(t, `{"result":"Guten Tag"}`, string(inv.Output))
 	assert.Equal(t, 17, *inv.LLMTokensInput)

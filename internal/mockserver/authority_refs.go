@@ -178,29 +178,49 @@ func (op *operator) lapsedOf(p *passport) *lapsedBinding {
 // checkAuthority looks at the bindings that the passport carries. Those that cover the service are used by the call, unless it
 // only asks again for the answer of an earlier one.
 func (s *Server) checkAuthority(call *proxyCall) error {
-	if call.lapsed = call.op.lapsedOf(call.passport); call.lapsed != nil {
-		return call.lapsed.refusal()
+	names := []string{call.in.Service}
+	if call.in.Service == skillService { // the simulation of an invocation
+		names = append(names, call.in.URL)
 	}
-	for _, ref := range call.passport.claims.STK.AuthorityRefs {
-		v, ok := call.op.carried(ref)
-		if !ok || !slices.Contains(v.Services, call.in.Service) || call.isRepetition() {
-			continue
-		}
-		if call.exhausts(v) {
-			call.lapsed = &lapsedBinding{ref, "exhausted"}
-			return call.lapsed.refusal()
-		}
+	versions, lapsed := call.op.covering(call.passport, names...)
+	if call.isRepetition() {
+		versions, lapsed = nil, call.op.lapsedOf(call.passport)
+	}
+	if call.lapsed = lapsed; lapsed != nil {
+		return lapsed.refusal()
+	}
+	for _, v := range versions {
 		call.authority = append(call.authority, underAuthority{version: v, present: call.reaches(v)})
 	}
 	return nil
 }
 
-// exhausts reports whether a call can have no use of a version beside those that it has already: they may come from one
-// binding.
-func (call *proxyCall) exhausts(v *bindingVersion) bool {
-	for _, a := range call.authority {
-		a.version.use(1)
-		defer a.version.use(-1)
+// covering finds those bindings of a passport that cover a service, or a skill: by any of its names. It is in vain when one of
+// the passport's is not in force any more, or one that covers it has no use left.
+func (op *operator) covering(p *passport, names ...string) ([]*bindingVersion, *lapsedBinding) {
+	if lapsed := op.lapsedOf(p); lapsed != nil {
+		return nil, lapsed
+	}
+	var found []*bindingVersion
+	for _, ref := range p.claims.STK.AuthorityRefs {
+		v, ok := op.carried(ref)
+		covers := func(name string) bool { return slices.Contains(v.Services, name) }
+		if !ok || !slices.ContainsFunc(names, covers) {
+			continue
+		}
+		if exhausts(found, v) {
+			return nil, &lapsedBinding{ref, "exhausted"}
+		}
+		found = append(found, v)
+	}
+	return found, nil
+}
+
+// exhausts reports whether there can be no use of a version beside one of each of others: they may come from one binding.
+func exhausts(others []*bindingVersion, v *bindingVersion) bool {
+	for _, other := range others {
+		other.use(1)
+		defer other.use(-1)
 	}
 	return v.exhausted()
 }
@@ -211,17 +231,21 @@ func (call *proxyCall) reaches(v *bindingVersion) bool {
 	return ok && call.target != nil && call.target.Scheme == "https" && slices.Contains(r.Hosts, call.target.Host)
 }
 
-// recordUse puts a use on record.
+// recordUse puts the use that a call makes of a binding on record.
 func (call *proxyCall) recordUse(ref stack.AuthorityRef, outcome stack.UseOutcome, reason string) *stack.AuthorityUse {
-	u := &stack.AuthorityUse{ID: newID("use_"), OperatorID: call.op.id, BindingID: ref.BindingID,
-		BindingVersion: ref.BindingVersion, AgentID: call.passport.agentID(), PassportJTI: call.passport.jti(), MissionID: call.passport.mission.MissionID,
-		ReceiverID: ref.ReceiverID, Service: clip(call.in.Service), Method: call.in.Method, Outcome: outcome, Reason: reason,
-		UsedAt: call.now}
+	u := stack.AuthorityUse{Service: clip(call.in.Service), Method: call.in.Method, Outcome: outcome, Reason: reason, UsedAt: call.now}
 	if call.target != nil {
 		u.Host = call.target.Host
 	}
-	keep(&call.op.authority.uses, u.ID, u)
-	return u
+	return call.op.recordUse(call.passport, ref, u)
+}
+
+// recordUse puts a use of a binding under a passport on record.
+func (op *operator) recordUse(p *passport, ref stack.AuthorityRef, u stack.AuthorityUse) *stack.AuthorityUse {
+	u.ID, u.OperatorID, u.BindingID, u.BindingVersion = newID("use_"), op.id, ref.BindingID, ref.BindingVersion
+	u.AgentID, u.PassportJTI, u.MissionID, u.ReceiverID = p.agentID(), p.jti(), p.mission.MissionID, ref.ReceiverID
+	keep(&op.authority.uses, u.ID, &u)
+	return &u
 }
 
 // useAuthority counts the uses of a call that passed every check, and has it carry the passport where a receiver will see it.

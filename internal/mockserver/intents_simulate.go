@@ -10,8 +10,8 @@ import (
 
 // What a simulation looks at of what is no proxied call.
 var (
-	llmChecks   = []string{"service_scope", "intent_approval"}
-	skillChecks = []string{"intent_approval"}
+	llmChecks   = []string{"service_scope", "authority_bindings", "intent_approval"}
+	skillChecks = []string{"authority_bindings", "intent_approval"}
 )
 
 func checksOf(kind stack.IntentType) []proxyCheck {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver/forward"
+	"github.com/getstack-go/stack/internal/mockserver/pii"
 )
 
 // maxLLMBody is the largest request to a model: prompts hold documents and pictures.
@@ -154,14 +155,19 @@ func (call *llmCall) explain(err error) error {
 // shape makes the request as it goes out: with the security context, without personal data, where the agent has it so.
 func (call *llmCall) shape() {
 	call.op.mu.Lock()
-	a, ok := call.op.agents.get(call.passport.agentID())
-	system := !ok || a.LLMInjectSystemPrompt
-	redactor := call.op.pii.redactor()
-	if ok && !a.LLMRedactPII {
-		redactor = nil
-	}
+	system, redactor := call.op.shaping(call.passport.agentID())
 	call.op.mu.Unlock()
 	call.in.Body = call.api.shape(call.in.Body, system, redactor)
+}
+
+// shaping is what the gateway does to the requests of an agent, or of the operator itself: whether it adds the security
+// context, and what takes personal data out, nil for nothing.
+func (op *operator) shaping(agentID string) (system bool, redactor *pii.Redactor) {
+	a, ok := op.agents.get(agentID)
+	if !ok || a.LLMRedactPII {
+		redactor = op.pii.redactor()
+	}
+	return !ok || a.LLMInjectSystemPrompt, redactor
 }
 
 // errHungUp ends a call whose caller does not want the rest of its answer.

@@ -138,10 +138,16 @@ func (call *llmCall) count(outcome stack.LLMOutcome) {
 	op, p := call.op, call.passport
 	op.mu.Lock()
 	defer op.mu.Unlock()
-	op.llmUsage.add(stack.LLMUsage{ID: newID("llmu_"), Provider: call.api.provider, Model: clip(or(call.tally.model, call.model)),
-		PassportJTI: p.jti(), MissionID: p.mission.MissionID, AgentID: p.agentID(), LLMTokens: call.tally.tokens,
-		Stream: call.stream, Status: call.status, Outcome: outcome, Complete: outcome == stack.LLMCompleted,
-		CostCents: call.tally.cost, Duration: call.server.clock.now().Sub(call.began), CreatedAt: call.began})
+	op.llmUsage.add(call.tally.row(stack.LLMUsage{Model: call.model, PassportJTI: p.jti(), MissionID: p.mission.MissionID,
+		AgentID: p.agentID(), Stream: call.stream, Status: call.status, Outcome: outcome,
+		Duration: call.server.clock.now().Sub(call.began), CreatedAt: call.began}))
+}
+
+// row completes the row of a call that is over with what was read of its answer.
+func (t *llmTally) row(row stack.LLMUsage) stack.LLMUsage {
+	row.ID, row.Provider, row.Model = newID("llmu_"), t.provider, clip(or(t.model, row.Model))
+	row.LLMTokens, row.CostCents, row.Complete = t.tokens, t.cost, row.Outcome == stack.LLMCompleted
+	return row
 }
 
 // llmHistory holds the calls to models, in the order in which they ended, and forgets the oldest when it is full.

@@ -25,6 +25,7 @@ type mission struct {
 	end         *stack.MissionEnd
 	passports   []*passport
 	flow        *detect.Flow
+	skills      []string // whose outputs flow has remembered, by their ids
 	events      []stack.MissionEvent
 	fleet       *fleetPermit           // nil outside fleets
 	signals     map[stack.Severity]int // security events of its passports

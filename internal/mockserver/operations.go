@@ -156,7 +156,7 @@ func (s *Server) getOperation(_ context.Context, c *caller, in getOperationIn) (
 	view := o.ProxyOperation
 	if in.Body.IncludeResponse && o.response != nil {
 		view.Response = o.response
-		p.remember(o.Provider, o.response)
+		p.remember(o.Provider, o.response.Body)
 	}
 	return &view, nil
 }

@@ -219,7 +219,8 @@ func (op *operator) reach(a *agent, m *mission, scopes []stack.PassportScope) ([
 	return narrow("body.scopes", "the agent's grant", standing, scopes)
 }
 
-// expandWildcard resolves a grant's data-flow wildcard to the names of the agent's other services, before it is signed.
+// expandWildcard resolves a grant's data-flow wildcard to the names of the agent's other services, and of skills, before it is
+// signed.
 func expandWildcard(g *grant, grants []*grant) []string {
 	if !slices.Contains(g.AllowDataFrom, "*") {
 		return g.AllowDataFrom
@@ -230,7 +231,12 @@ func expandWildcard(g *grant, grants []*grant) []string {
 			names = append(names, other.Provider)
 		}
 	}
-	return names
+	return append(names, skillService)
+}
+
+// mayFlow reports whether a data-flow list names a service, or a skill: one by its id, or all of them as "skill".
+func mayFlow(allowed []string, name string) bool {
+	return slices.Contains(allowed, name) || strings.HasPrefix(name, "skl_") && slices.Contains(allowed, skillService)
 }
 
 // narrow applies scopes to what is standing: each must name a connection of it and may only take away. Errors call the scopes
@@ -287,7 +293,7 @@ func narrow(field, standingName string, standing []stack.PassportService, scopes
 				if name == "*" {
 					return nil, invalid(at+".allow_data_from", "*", "exact service names; a wildcard belongs in the grant")
 				}
-				if from.AllowDataFrom != nil && !slices.Contains(from.AllowDataFrom, name) {
+				if from.AllowDataFrom != nil && !mayFlow(from.AllowDataFrom, name) {
 					return nil, escalation("allow_data_from", clip(name), from.AllowDataFrom)
 				}
 			}

@@ -224,7 +224,7 @@ func (s *Server) admitCall(call *proxyCall) error {
 			return call.refused(err)
 		}
 		if call.replay != nil {
-			p.remember(call.in.Service, call.replay)
+			p.remember(call.in.Service, call.replay.Body)
 			call.observe(call.replay.Status >= 400)
 			op.record(call.now, call.row(stack.OutcomeSuccess, "", "replayed"))
 			return nil
@@ -352,7 +352,7 @@ func (s *Server) settleCall(
 	}
 	out := &stack.ProxyResponse{Status: resp.Status, Headers: resp.Headers, Body: resp.Body}
 	call.finishOperation(out)
-	call.passport.remember(call.in.Service, out)
+	call.passport.remember(call.in.Service, out.Body)
 	row := call.row(stack.OutcomeSuccess, "", "")
 	if resp.Status >= 400 {
 		row.Outcome, row.ErrorCode = stack.OutcomeFailure, fmt.Sprintf("UPSTREAM_%d", resp.Status)
@@ -406,10 +406,10 @@ func (call *proxyCall) seen() detect.Call {
 	return detect.Call{Service: call.in.Service, Host: call.target.Host, Method: call.in.Method, Path: call.target.Path}
 }
 
-// remember keeps what the agent learns from a service for the data-flow wall of its Mission.
-func (p *passport) remember(service string, resp *stack.ProxyResponse) {
+// remember keeps what the agent learns from a service, or a skill by its id, for the data-flow wall of its Mission.
+func (p *passport) remember(service string, body json.RawMessage) {
 	var content any
-	dec := json.NewDecoder(bytes.NewReader(resp.Body))
+	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber() // a number out of range must not keep the rest from being remembered
 	if dec.Decode(&content) == nil {
 		p.mission.flow.Remember(service, content)

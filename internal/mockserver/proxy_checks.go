@@ -136,7 +136,7 @@ func (s *Server) checkDataFlow(call *proxyCall) error {
 		}
 	}
 	parts = append(parts, detect.Part{Name: "headers", Value: headers})
-	f := call.passport.mission.flow.Check(call.in.Service, allowed, parts...)
+	f := call.passport.mission.checkFlow(call.in.Service, allowed, parts...)
 	if f == nil {
 		return nil
 	}
@@ -146,6 +146,14 @@ func (s *Server) checkDataFlow(call *proxyCall) error {
 		details[key] = value
 	}
 	return refuse(http.StatusForbidden, "DATA_FLOW_BLOCKED", f.Message, details)
+}
+
+// checkFlow looks for what came in through services, or skills, that may not flow into one. Where "skill" may, every skill may.
+func (m *mission) checkFlow(service string, allowed []string, parts ...detect.Part) *detect.Finding {
+	if slices.Contains(allowed, skillService) {
+		allowed = append(slices.Clone(allowed), m.skills...)
+	}
+	return m.flow.Check(service, allowed, parts...)
 }
 
 // mediaTypes is what every request has in its Content-Type and Accept headers: "application/json" is long enough to be a

@@ -131,8 +131,8 @@ func (s *Server) connectCustom(_ context.Context, c *caller, in connectCustomIn)
 	if !customName.MatchString(p.Name) {
 		return nil, invalid("body.name", p.Name, "1 to 64 lower-case letters, digits, and inner hyphens and underscores")
 	}
-	if _, ok := catalogued(p.Name); ok {
-		return nil, invalid("body.name", p.Name, "a name that no service of the catalogue has")
+	if _, ok := catalogued(p.Name); ok || p.Name == skillService {
+		return nil, invalid("body.name", p.Name, "a name that no service of the catalogue has, nor "+skillService)
 	}
 	if len(p.Scopes) == 0 {
 		p.Scopes = []string{anyScope}

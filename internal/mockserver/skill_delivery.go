@@ -143,6 +143,7 @@ func (s *Server) settleLocked(inv *invocation, now time.Time) {
 	row.AgentID, row.Duration = inv.AgentID, inv.Duration
 	if inv.Status == stack.InvocationCompleted {
 		s.market.earn(inv.skill.OperatorID, inv.Price)
+		inv.remember()
 	} else {
 		row.Outcome, row.ErrorCode = stack.OutcomeFailure, inv.Error.Code
 		if inv.Price > 0 {
@@ -150,6 +151,17 @@ func (s *Server) settleLocked(inv *invocation, now time.Time) {
 		}
 	}
 	inv.buyer.record(now, row)
+}
+
+// remember keeps what an agent learns from a skill for the data-flow wall of its Mission. The buyer is locked.
+func (inv *invocation) remember() {
+	if inv.passport == nil {
+		return
+	}
+	if m := inv.passport.mission; !slices.Contains(m.skills, inv.SkillID) {
+		m.skills = append(m.skills, inv.SkillID)
+	}
+	inv.passport.remember(inv.SkillID, inv.Output)
 }
 
 func (m *market) earn(operatorID string, cents int) {

@@ -6,17 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/getstack-go/stack"
-	"github.com/getstack-go/stack/internal/mockserver/forward"
 	"github.com/getstack-go/stack/internal/mockserver/script"
 )
-
-const defaultMaxTokens = 1024
 
 // stepFailure is why a step, and with it the invocation, failed.
 type stepFailure = stack.InvocationError
@@ -100,119 +96,6 @@ func (run *skillRun) script(step stack.ExecutionStep) (json.RawMessage, *stepFai
 		return nil, &stepFailure{Code: "INTERNAL", Message: "the script could not be run"}
 	}
 	return out, nil
-}
-
-// ask has a model answer, through the way of the gateway: the provider's address, and a key that is injected there.
-func (run *skillRun) ask(ctx context.Context, step stack.ExecutionStep) (json.RawMessage, *stepFailure) {
-	api := llmAPIs[stack.LLMProvider(step.LLMProvider)]
-	conn, credential, err := run.credential(step.LLMProvider)
-	if err != nil {
-		return nil, &stepFailure{Code: "CREDENTIAL_MISSING", Message: err.Error()}
-	}
-	target, err := forward.ParseURL(api.url)
-	if err != nil {
-		return nil, &stepFailure{Code: "INTERNAL", Message: "the provider's address"}
-	}
-	run.asked = true
-	resp, err := run.server.forward.Do(ctx, forward.Request{Method: http.MethodPost, URL: target, Headers: api.headers(llmIn{}),
-		Body: run.prompt(api, step), Credential: credential, AllowedHosts: conn.AllowedHosts})
-	var failure *forward.Error
-	switch {
-	case errors.As(err, &failure):
-		return nil, &stepFailure{Code: failure.Code, Message: failure.Message}
-	case err != nil:
-		return nil, &stepFailure{Code: forward.CodeUnreachable, Message: "the model's provider cannot be reached"}
-	case resp.Status >= 300:
-		return nil, &stepFailure{Code: fmt.Sprintf("UPSTREAM_%d", resp.Status), Message: "the model's provider refused the request"}
-	}
-	return run.answer(resp.Body)
-}
-
-// prompt is a step's request in the shape of its provider.
-func (run *skillRun) prompt(api llmAPI, step stack.ExecutionStep) json.RawMessage {
-	config := stack.SkillLLMConfig{}
-	if step.LLMConfig != nil {
-		config = *step.LLMConfig
-	}
-	system, user := run.fill(config.SystemPrompt), run.fill(or(step.UserMessage, "$PREV"))
-	request := map[string]any{"model": step.LLMModel, "max_tokens": or(config.MaxTokens, defaultMaxTokens)}
-	messages := []any{map[string]string{"role": "user", "content": user}}
-	switch {
-	case system == "":
-	case api.provider == stack.LLMAnthropic:
-		request["system"] = system
-	default:
-		messages = append([]any{map[string]string{"role": "system", "content": system}}, messages...)
-	}
-	request["messages"] = messages
-	if config.Temperature != nil {
-		request["temperature"] = *config.Temperature
-	}
-	return plainJSON(request)
-}
-
-// answer reads the text and the tokens of a model's answer, in either shape.
-func (run *skillRun) answer(body json.RawMessage) (json.RawMessage, *stepFailure) {
-	var said struct {
-		Content []textBlock `json:"content"`
-		Choices []struct {
-			Message struct {
-				Content string `json:"content"`
-			} `json:"message"`
-		} `json:"choices"`
-		Usage struct {
-			InputTokens      int `json:"input_tokens"`
-			OutputTokens     int `json:"output_tokens"`
-			PromptTokens     int `json:"prompt_tokens"`
-			CompletionTokens int `json:"completion_tokens"`
-		} `json:"usage"`
-	}
-	if err := json.Unmarshal(body, &said); err != nil || len(said.Content) == 0 && len(said.Choices) == 0 {
-		return nil, &stepFailure{Code: "MODEL_ANSWER", Message: "the model's answer has no text"}
-	}
-	run.tokensIn += said.Usage.InputTokens + said.Usage.PromptTokens
-	run.tokensOut += said.Usage.OutputTokens + said.Usage.CompletionTokens
-	var text strings.Builder
-	for _, block := range said.Content {
-		text.WriteString(block.Text)
-	}
-	if len(said.Choices) > 0 {
-		text.WriteString(said.Choices[0].Message.Content)
-	}
-	return plainJSON(text.String()), nil
-}
-
-// credential opens the key of a provider, of the side that the skill says.
-func (run *skillRun) credential(provider string) (*connection, forward.Credential, error) {
-	publisher, _ := run.server.operatorByID(run.inv.skill.OperatorID)
-	sides := map[stack.CredentialMode][]*operator{stack.CredentialsBuyer: {run.inv.buyer},
-		stack.CredentialsBoth: {run.inv.buyer, publisher}}[run.inv.skill.CredentialMode]
-	if sides == nil {
-		sides = []*operator{publisher}
-	}
-	for _, op := range sides {
-		if op == nil {
-			continue
-		}
-		if conn := op.connected(provider); conn != nil {
-			credential, err := run.server.credentialOf(conn)
-			return conn, credential, err
-		}
-	}
-	return nil, forward.Credential{}, fmt.Errorf("no connection of %s (credential mode %s)", provider, run.inv.skill.CredentialMode)
-}
-
-// connected finds the newest connection of a provider, and copies it, since it is used with nobody locked.
-func (op *operator) connected(provider string) *connection {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	for conn := range op.connections.newest() {
-		if conn.Provider == provider && conn.Status == stack.ConnectionConnected {
-			found := *conn
-			return &found
-		}
-	}
-	return nil
 }
 
 var placeholder = regexp.MustCompile(`\$(INPUT|PREV)((?:\.[A-Za-z_][A-Za-z0-9_]*)*)`)

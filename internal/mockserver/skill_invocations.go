@@ -24,8 +24,10 @@ const (
 // invocation is one use of a skill. It belongs to the market; what the buyer paid is in the buyer's wallet.
 type invocation struct {
 	stack.Invocation
-	skill *skill    // as it was
-	buyer *operator // who pays
+	skill    *skill    // as it was
+	buyer    *operator // who pays
+	by       *caller   // who invoked it
+	passport *passport // under which; nil for none
 }
 
 func skillInvocationRoutes() []route {
@@ -76,7 +78,7 @@ func (s *Server) invokeSkill(ctx context.Context, c *caller, in invokeSkillIn) (
 	if err != nil {
 		return nil, err
 	}
-	inv, fresh, err := s.admitInvocation(c.op, in, key, verdict)
+	inv, fresh, err := s.admitInvocation(c, in, key, verdict)
 	if err != nil {
 		return nil, err
 	}
@@ -104,16 +106,17 @@ func (s *Server) inspectInput(ctx context.Context, op *operator, input json.RawM
 }
 
 // admitInvocation checks an invocation and takes its price, once for each key.
-func (s *Server) admitInvocation(op *operator, in invokeSkillIn, key string, verdict inject.Result) (
+func (s *Server) admitInvocation(c *caller, in invokeSkillIn, key string, verdict inject.Result) (
 	inv *invocation, fresh bool, err error,
 ) {
+	op := c.op
 	op.mu.Lock()
 	defer op.mu.Unlock()
 	now := s.clock.now()
 	op.sweep(now)
 	run := func() (*invocation, error) {
 		fresh = true
-		return s.newInvocation(op, now, in, verdict)
+		return s.newInvocation(c, now, in, verdict)
 	}
 	if key == "" {
 		inv, err = run()
@@ -128,16 +131,17 @@ func (s *Server) admitInvocation(op *operator, in invokeSkillIn, key string, ver
 }
 
 // newInvocation holds an invocation to everything that can stand in its way, and then begins it. The buyer is locked.
-func (s *Server) newInvocation(op *operator, now time.Time, in invokeSkillIn, verdict inject.Result) (*invocation, error) {
+func (s *Server) newInvocation(c *caller, now time.Time, in invokeSkillIn, verdict inject.Result) (*invocation, error) {
+	op := c.op
 	sk, err := s.market.offered(in.SkillID)
 	if err != nil {
 		return nil, err
 	}
-	p, a, err := op.invoker(now, in.Body.PassportID, in.Body.AgentID)
+	p, a, err := op.invoker(now, in.Body.PassportID, or(in.Body.AgentID, c.agentID))
 	if err != nil {
 		return nil, err
 	}
-	inv := &invocation{skill: sk, buyer: op, Invocation: stack.Invocation{ID: newID("sinv_"), SkillID: sk.ID, Input: in.Body.Input,
+	inv := &invocation{skill: sk, buyer: op, by: c, passport: p, Invocation: stack.Invocation{ID: newID("sinv_"), SkillID: sk.ID, Input: in.Body.Input,
 		Status: stack.InvocationPending, Price: sk.PricePerInvocation, CreatedAt: now, ExpiresAt: now.Add(openSkillLife)}}
 	if a != nil {
 		inv.AgentID = a.ID
@@ -147,7 +151,7 @@ func (s *Server) newInvocation(op *operator, now time.Time, in invokeSkillIn, ve
 		row = p.row(row.Action)
 		row.Layer, row.TraceID = "skills", inv.ID
 	}
-	if err := s.mayInvoke(op, now, inv, p, a, in.ApprovalID, verdict); err != nil {
+	if err := s.mayInvoke(op, now, inv, a, in.ApprovalID, verdict); err != nil {
 		var refusal *apiError
 		if errors.As(err, &refusal) {
 			row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomeBlocked, refusal.code, refusal.message
@@ -197,9 +201,9 @@ func (op *operator) invoker(now time.Time, passportID, agentID string) (*passpor
 }
 
 // mayInvoke are the checks of an invocation, in their order; the last takes what it costs. (contract: server-api 15)
-func (s *Server) mayInvoke(op *operator, now time.Time, inv *invocation, p *passport, a *agent, approvalID string,
+func (s *Server) mayInvoke(op *operator, now time.Time, inv *invocation, a *agent, approvalID string,
 	verdict inject.Result) error {
-	sk := inv.skill
+	sk, p := inv.skill, inv.passport
 	if a != nil && !a.mayUseSkill(sk.ID) {
 		return refuse(http.StatusForbidden, "UNAUTHORIZED_SKILL_ACCESS", "the agent's skill access does not reach the skill",
 			map[string]any{"check": "skill_access", "sent": sk.ID, "skill_access_mode": a.SkillAccessMode, "allowed": a.AllowedSkills})
@@ -208,11 +212,15 @@ func (s *Server) mayInvoke(op *operator, now time.Time, inv *invocation, p *pass
 		return refuse(http.StatusForbidden, "TRUST_LEVEL_INSUFFICIENT", "the skill demands trust level "+string(check.Required)+": "+
 			check.Reason, map[string]any{"check": "trust_level", "sent": check.Level, "allowed": check.Required})
 	}
-	if err := sk.validate(sk.input, "body.input", inv.Input); err != nil {
+	bindings, err := op.authorized(now, inv)
+	if err != nil {
+		return err
+	}
+	if err = sk.validate(sk.input, "body.input", inv.Input); err != nil {
 		return err
 	}
 	if p != nil {
-		if err := op.withinCaps(now, p, inv); err != nil {
+		if err = op.withinCaps(now, p, inv); err != nil {
 			return err
 		}
 	}
@@ -230,7 +238,30 @@ func (s *Server) mayInvoke(op *operator, now time.Time, inv *invocation, p *pass
 		return err
 	}
 	op.useApproval(now, approval, "")
+	for i, ref := range refsTo(bindings) {
+		bindings[i].use(1)
+		op.recordUse(p, ref, inv.use(now, stack.UseAllowed, ""))
+	}
 	return nil
+}
+
+// authorized finds the bindings of the passport that the invocation is a use of: those that name the skill among their
+// services, by its id or, with all others, as "skill".
+func (op *operator) authorized(now time.Time, inv *invocation) ([]*bindingVersion, error) {
+	if inv.passport == nil {
+		return nil, nil
+	}
+	bindings, lapsed := op.covering(inv.passport, inv.SkillID, skillService)
+	if lapsed != nil {
+		op.recordUse(inv.passport, lapsed.ref, inv.use(now, stack.UseRefused, lapsed.reason))
+		return nil, lapsed.refusal()
+	}
+	return bindings, nil
+}
+
+// use is the invocation as a use of a binding: the method is that of an approved intent.
+func (inv *invocation) use(now time.Time, outcome stack.UseOutcome, reason string) stack.AuthorityUse {
+	return stack.AuthorityUse{Service: inv.SkillID, Method: skillAction, Outcome: outcome, Reason: reason, UsedAt: now}
 }
 
 func (a *agent) mayUseSkill(id string) bool {

@@ -47,6 +47,7 @@ func (m *market) clear() {
 type skill struct {
 	stack.Skill
 	input, output *schema.Schema // nil takes anything
+	by            *caller        // who wrote it last: it uses of the publisher's connections what they may
 }
 
 func skillRoutes() []route {
@@ -82,7 +83,7 @@ func (s *Server) publishSkill(_ context.Context, c *caller, in publishSkillIn) (
 			return nil, err
 		}
 	}
-	sk := &skill{Skill: stack.Skill{ID: newID("skl_"), OperatorID: op.id, AgentID: p.AgentID, Name: p.Name,
+	sk := &skill{by: c, Skill: stack.Skill{ID: newID("skl_"), OperatorID: op.id, AgentID: p.AgentID, Name: p.Name,
 		Description: p.Description, Version: or(p.Version, "1.0.0"), Tags: p.Tags, TrustLevelRequired: or(p.TrustLevel, stack.TrustL0),
 		Status: stack.SkillActive, ExecutionMode: or(p.ExecutionMode, stack.ExecuteOpen),
 		CredentialMode: or(p.CredentialMode, stack.CredentialsNone), RequiredCredentials: p.RequiredCredentials,
@@ -330,6 +331,7 @@ type updateSkillIn struct {
 func (s *Server) updateSkill(_ context.Context, c *caller, in updateSkillIn) (*stack.Skill, error) {
 	p := in.Body
 	return s.changeSkill(c, in.SkillID, "skill.update", func(sk *skill) error {
+		sk.by = c
 		replace(&sk.Description, p.Description)
 		replace(&sk.Version, p.Version)
 		replace(&sk.TrustLevelRequired, p.TrustLevel)

@@ -93,6 +93,46 @@ func TestSkillsBetweenOperators(t *testing.T) {
 	require.ErrorIs(t, err, stack.ErrNotFound)
 }
 
+// Each side sees the calls to models that were made with its own key, and of the other nothing.
+func TestSkillModelsBetweenOperators(t *testing.T) {
+	t.Parallel()
+	s, _, client := newDirect(t)
+	_, theirs := newStranger(t, s)
+	require.NoError(t, s.MapUpstream("api.openai.com", answering(`{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":1}}`)))
+	worker, err := client.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: "worker"})
+	require.NoError(t, err)
+	agent, err := theirs.Agents.Register(t.Context(), stack.AgentRegisterParams{Name: "bot"})
+	require.NoError(t, err)
+	rows := func(c *stack.Client) []stack.LLMUsage {
+		page, failed := c.LLM.ListUsage(t.Context(), stack.LLMUsageListParams{})
+		require.NoError(t, failed)
+		return page.Items
+	}
+	for _, c := range []*stack.Client{client, theirs} {
+		_, err = c.Services.Connect(t.Context(), stack.ServiceConnectParams{ServiceID: "openai", OAuthToken: stack.NewSecret("sk-x"),
+			Scopes: []string{"api"}})
+		require.NoError(t, err)
+	}
+	connections, err := theirs.Services.List(t.Context())
+	require.NoError(t, err)
+	_, err = theirs.Services.GrantAgentAccess(t.Context(), stack.GrantParams{AgentID: agent.ID, ServiceConnectionID: connections[0].ID,
+		Scopes: []string{"api"}})
+	require.NoError(t, err)
+	for i, mode := range []stack.CredentialMode{stack.CredentialsSeller, stack.CredentialsBuyer} {
+		sk, failed := client.Skills.Publish(t.Context(), stack.SkillPublishParams{Name: "ask", Description: "x", AgentID: worker.ID,
+			ExecutionMode: stack.ExecuteSealed, CredentialMode: mode,
+			ExecutionSteps: []stack.ExecutionStep{{Type: stack.StepLLM, LLMProvider: "openai", LLMModel: "gpt"}}})
+		require.NoError(t, failed)
+		inv, failed := theirs.Skills.Invoke(t.Context(), sk.ID, stack.SkillInvokeParams{Input: map[string]any{"x": 1}, AgentID: agent.ID})
+		require.NoError(t, failed)
+		require.Equal(t, stack.InvocationCompleted, inv.Status, inv.Error)
+		require.Len(t, rows(client), 1)
+		assert.Equal(t, worker.ID, rows(client)[0].AgentID, "its own, and not the buyer's")
+		require.Len(t, rows(theirs), i)
+	}
+	assert.Equal(t, agent.ID, rows(theirs)[0].AgentID)
+}
+
 // What is over makes room, and what is not is kept.
 func TestInvocationsAreBounded(t *testing.T) {
 	t.Parallel()
