@@ -7,6 +7,7 @@ call of the SDK is noted with its parameters, so that the last test can say what
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 from collections.abc import Callable
@@ -516,8 +517,21 @@ class Coverage:
         return gaps
 
 
-COVERAGE = Coverage()
+def public(service: type) -> list[str]:
+    return [name for name, value in list(vars(service).items()) if not name.startswith("_") and callable(value)]
+
+
+def async_of(service: type) -> type:
+    """The service of AsyncStack that stands for one of Stack."""
+    module = importlib.import_module(service.__module__.replace("getstack.", "getstack._async."))
+    name = service.__name__
+    found: type = getattr(module, f"_Async{name[1:]}" if name.startswith("_") else f"Async{name}")
+    return found
+
+
+COVERAGE, ASYNC_COVERAGE = Coverage(), Coverage()
 for service in JUDGED:
-    COVERAGE.watch(service, [n for n, value in list(vars(service).items()) if not n.startswith("_") and callable(value)])
+    COVERAGE.watch(service, public(service))
+    ASYNC_COVERAGE.watch(async_of(service), public(async_of(service)))
 COVERAGE.watch(Mission, ["log", "delegate", "proxy"])
 COVERAGE.watch(Stack, ["issue_passport"])
