@@ -257,3 +257,54 @@ func TestAuthorityRequestsExpire(t *testing.T) {
 		s.activate(t, binding.ID)
 	})
 }
+
+// What was answered to a keyed call goes with the object it tells of; its key stays taken.
+func TestAuthorityErasesStoredAnswers(t *testing.T) {
+	t.Parallel()
+	s := newAuthorityStage(t)
+	ctx := t.Context()
+	create := stack.PrincipalParams{Kind: stack.PrincipalPerson, DisplayName: "canary", IdempotencyKey: authorityKey()}
+	principal, err := s.api.CreatePrincipal(ctx, create)
+	require.NoError(t, err)
+	imported := stack.ProofImportParams{PrincipalID: principal.ID, Kind: stack.ProofConsent, Content: stack.NewSecret("I agree"),
+		IdempotencyKey: authorityKey()}
+	proof, err := s.api.ImportProof(ctx, imported)
+	require.NoError(t, err)
+	asked := stack.EnterpriseOIDCParams{PrincipalID: principal.ID, Purpose: "canary", IdempotencyKey: authorityKey()}
+	_, err = s.api.CreateEnterpriseOIDCRequest(ctx, asked)
+	require.NoError(t, err)
+	bound := s.binding(func(p *stack.AuthorityBindingParams) { p.PrincipalID, p.ProofIDs = principal.ID, []string{proof.ID} })
+	binding, err := s.api.CreateBinding(ctx, bound)
+	require.NoError(t, err)
+	answer, err := s.api.CreateBinding(ctx, bound)
+	require.NoError(t, err)
+	assert.Equal(t, binding, answer)
+
+	_, err = s.api.RevokeProof(ctx, proof.ID, authorityReason("x"))
+	require.NoError(t, err)
+	_, err = s.api.EraseProof(ctx, proof.ID, authorityWrite())
+	require.NoError(t, err)
+	guess := imported
+	guess.Content = stack.NewSecret("I do not agree")
+	for _, params := range []stack.ProofImportParams{imported, guess} {
+		require.ErrorIs(t, failure(s.api.ImportProof(ctx, params)), stack.ErrAuthorityErased, "nothing tells which it was")
+	}
+	_, err = s.api.CreateBinding(ctx, bound)
+	require.NoError(t, err, "it is not erased")
+
+	erase := authorityWrite()
+	tomb, err := s.api.ErasePrincipal(ctx, principal.ID, erase)
+	require.NoError(t, err)
+	again, err := s.api.ErasePrincipal(ctx, principal.ID, erase)
+	require.NoError(t, err)
+	assert.Equal(t, tomb, again)
+	for name, refused := range map[string]error{
+		"principal": failure(s.api.CreatePrincipal(ctx, create)),
+		"binding":   failure(s.api.CreateBinding(ctx, bound)),
+		"request":   failure(s.api.CreateEnterpriseOIDCRequest(ctx, asked)),
+	} {
+		require.ErrorIs(t, refused, stack.ErrAuthorityErased, name)
+	}
+	other := s.newPrincipal(t)
+	assert.NotEqual(t, principal.ID, other.ID)
+}

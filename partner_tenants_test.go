@@ -284,6 +284,11 @@ func TestTenantRevoke(t *testing.T) {
 	require.NoError(t, err)
 	key, err := s.AcceptInvitation(member.ID)
 	require.NoError(t, err)
+	offered := publish(t, s.account, shout())
+	usage, err := s.account.Usage.Get(ctx, stack.UsageParams{})
+	require.NoError(t, err)
+	assert.Equal(t, 1, usage.Consumption.Meters["skills"].Used)
+	invoke(t, s.client, offered.ID, text("x"))
 
 	r, err := s.client.PartnerTenants.Revoke(ctx, s.tenant.OperatorID)
 	require.NoError(t, err)
@@ -300,6 +305,8 @@ func TestTenantRevoke(t *testing.T) {
 		_, err = client.Agents.List(ctx)
 		requireRefused(t, err, 401, "INVALID_API_KEY")
 	}
+	_, err = s.client.Skills.Invoke(ctx, offered.ID, text("x"))
+	requireRefused(t, err, 404, "SKILL_NOT_FOUND")
 	v, err := s.client.Passports.Verify(ctx, p.Token)
 	require.NoError(t, err)
 	assert.False(t, v.Valid)

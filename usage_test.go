@@ -36,7 +36,7 @@ func TestUsageOfAMonth(t *testing.T) {
 				Activity: stack.Activity{Total: head.EntryCount},
 				Actions:  stack.ActionUsage{AllowanceCoverage: 1, AllowanceTier: stack.TierEnterprise},
 				Meters: map[string]stack.Meter{"passports": {Used: 2}, "proxy_calls": {}, "scans": {}, "agents": {Used: 1}, "services": {},
-					"members": {}, "dropoffs": {}, "free_skill_invocations": {}},
+					"members": {}, "skills": {}, "dropoffs": {}, "free_skill_invocations": {}},
 			},
 		}, *usage)
 

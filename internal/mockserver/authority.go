@@ -2,6 +2,7 @@ package mockserver
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"time"
@@ -84,14 +85,26 @@ func authorityRoutes() []route {
 
 // find gets an object of the operator, or tells that it was erased or never was.
 func find[T any](op *operator, t *table[T], what, id string) (*T, error) {
-	if v, ok := t.get(id); ok {
-		return v, nil
+	v, err := t.find(what, id)
+	if tomb, ok := op.authority.tombstones.get(id); err != nil && ok && tomb.Object == what {
+		return nil, wasErased(what, id, map[string]any{"tombstone": tomb})
 	}
-	if tomb, ok := op.authority.tombstones.get(id); ok && tomb.Object == what {
-		return nil, refuse(http.StatusGone, "AUTHORITY_ERASED", "the "+what+" was erased", map[string]any{
-			"check": "authority_erased", "sent": id, "tombstone": tomb, "allowed": "a " + what + " that is not erased"})
+	return v, err
+}
+
+func wasErased(what, id string, details map[string]any) error {
+	all := map[string]any{"check": "authority_erased", "sent": id, "allowed": "a " + what + " that is not erased"}
+	maps.Copy(all, details)
+	return refuse(http.StatusGone, "AUTHORITY_ERASED", "the "+what+" was erased", all)
+}
+
+// wipe takes away what the answers of keyed calls tell of an object that is erased: it, and what names it as its own.
+func (op *operator) wipe(what, id string, owns ...string) {
+	texts := []string{`"id":"` + id + `"`}
+	for _, field := range owns {
+		texts = append(texts, `"`+field+`":"`+id+`"`)
 	}
-	return nil, notFound(what, id)
+	op.wipeAnswers(wasErased(what, id, nil), texts...)
 }
 
 // erased leaves a tombstone in the place of an object.

@@ -421,5 +421,6 @@ func (s *Server) eraseBinding(_ context.Context, c *caller, in bindingIn) (*tomb
 // wipeBinding erases a binding whose versions are over.
 func (op *operator) wipeBinding(id string, now time.Time) *stack.Tombstone {
 	op.wipeDecisions(func(d *decision) bool { return d.bindingID == id })
+	op.wipe("binding", id, "binding_id")
 	return erased(op, &op.authority.bindings, "binding", id, now)
 }

@@ -127,6 +127,7 @@ func (s *Server) erasePrincipal(_ context.Context, c *caller, in principalIn) (*
 			request.Purpose = ""
 		}
 	}
+	op.wipe("principal", p.ID, "principal_id")
 	tomb := erased(op, &op.authority.principals, "principal", p.ID, now)
 	tomb.ErasedBindingIDs, tomb.ErasedProofIDs = bindings, proofs
 	return &tombstoneOut{tomb}, nil

@@ -266,6 +266,7 @@ func (op *operator) wipeProof(pr *proof, now time.Time) {
 		v.Status, v.ErasedAt, v.Digest, v.sealed = stack.ProofErased, now, "", vault.Sealed{}
 	}
 	id := pr.newest().ID
+	op.wipe("proof", id)
 	op.recordAuthority(now, "proof_erase", id, "")
 	op.endBindings(func(b *bindingVersion) bool { return b.restsOn(id, 0) }, stack.BindingRevoked, "proof_erased", now)
 }

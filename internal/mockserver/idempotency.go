@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -14,14 +15,24 @@ const (
 	idempotencyHeader = "Idempotency-Key"
 	keyedLife         = 24 * time.Hour // how long the answer of a keyed call can be had again
 	maxKeyed          = 10_000         // keyed calls that one operator's answers are kept of
+	maxKeyedBytes     = 64 << 20       // of all those answers
 	maxIdempotencyKey = 255
 )
 
 // keyedCall is a call that its idempotency key lets happen once.
 type keyedCall struct {
 	digest [sha256.Size]byte // of the request
-	answer any               // nil while it runs
+	answer any               // nil while it runs, and once it is wiped
+	wiped  error             // in place of the answer
 	until  time.Time
+}
+
+// size is how much of an answer is kept only for the sake of its key.
+func (k *keyedCall) size() int {
+	if doc, ok := k.answer.(*document); ok {
+		return len(doc.body)
+	}
+	return 0
 }
 
 // idempotent lets an Idempotency-Key stand for one call of a route by an operator: its repetition gives the first answer and
@@ -65,6 +76,8 @@ func once[T any](op *operator, now time.Time, scope, key string, digest [sha256.
 	name := scope + "\n" + key
 	if earlier, ok := op.keyed[name]; ok {
 		switch {
+		case earlier.wiped != nil:
+			return nil, earlier.wiped
 		case earlier.digest != digest:
 			return nil, refused("IDEMPOTENCY_KEY_REUSED", "the idempotency key belongs to another request",
 				"the unchanged request, or a new key for a new one")
@@ -74,13 +87,13 @@ func once[T any](op *operator, now time.Time, scope, key string, digest [sha256.
 		}
 		return earlier.answer.(*T), nil
 	}
-	if len(op.keyed) >= maxKeyed {
+	if len(op.keyed) >= maxKeyed || op.keyedBytes >= maxKeyedBytes {
 		return nil, op.tooManyKeys(now)
 	}
 	k := &keyedCall{digest: digest, until: now.Add(keyedLife)}
 	op.keyed[name] = k
 	defer func() {
-		if k.answer == nil { // it was refused, or it broke
+		if k.answer == nil && k.wiped == nil { // it was refused, or it broke
 			delete(op.keyed, name)
 		}
 	}()
@@ -89,8 +102,24 @@ func once[T any](op *operator, now time.Time, scope, key string, digest [sha256.
 		return nil, err
 	}
 	k.answer = answer
-	op.due.add(k.until, func(time.Time) { delete(op.keyed, name) })
+	op.keyedBytes += k.size()
+	op.due.add(k.until, func(time.Time) {
+		op.keyedBytes -= k.size()
+		delete(op.keyed, name)
+	})
 	return answer, nil
+}
+
+// wipeAnswers takes away the answers of keyed calls that hold one of some texts. Their keys stay taken: a repetition is refused
+// with a reason, whatever it asks for, since the digest of what was asked would tell a content that can be guessed.
+func (op *operator) wipeAnswers(reason error, texts ...string) {
+	for _, k := range op.keyed {
+		doc, ok := k.answer.(*document)
+		if ok && slices.ContainsFunc(texts, func(text string) bool { return bytes.Contains(doc.body, []byte(text)) }) {
+			op.keyedBytes -= k.size()
+			k.answer, k.wiped, k.digest = nil, reason, [sha256.Size]byte{}
+		}
+	}
 }
 
 // onceByBody is once for a call whose key is in its body, as idempotency_key at a place; what tells it from another call.
@@ -112,8 +141,9 @@ func (op *operator) tooManyKeys(now time.Time) error {
 		first = earlier(first, k.until)
 	}
 	err := refuse(http.StatusTooManyRequests, "IDEMPOTENCY_KEYS_EXHAUSTED",
-		fmt.Sprintf("%d idempotency keys of the last 24 hours are kept already", len(op.keyed)),
-		map[string]any{"check": "idempotency_key", "sent": len(op.keyed), "allowed": fmt.Sprintf("at most %d in 24 hours", maxKeyed)})
+		fmt.Sprintf("%d idempotency keys of the last 24 hours, with answers of %d bytes, are kept already", len(op.keyed), op.keyedBytes),
+		map[string]any{"check": "idempotency_key", "sent": len(op.keyed), "bytes": op.keyedBytes,
+			"allowed": fmt.Sprintf("at most %d in 24 hours, with answers of %d bytes", maxKeyed, maxKeyedBytes)})
 	err.retryAfter = first.Sub(now)
 	return err
 }

@@ -165,3 +165,32 @@ func TestIdempotencyEnds(t *testing.T) {
 		require.Equal(t, 23*time.Hour, refusal.retryAfter, "until the first of them ends")
 	})
 }
+
+// Answers are bounded by their bytes too, and what is taken away leaves its key taken.
+func TestIdempotencyAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, total := New(Options{}), 0
+		r := counter(&total, idempotent(true))
+		op, _ := s.operatorByID(s.first.OperatorID)
+		require.Equal(t, `{"total":1}`, call(t, s, r, "a", `{"step":1}`))
+		size := len(`{"total":1}`)
+		require.InDelta(t, size, op.keyedBytes, 1)
+		op.wipeAnswers(refuse(http.StatusGone, "AUTHORITY_ERASED", "gone", nil), `"total":2`)
+		require.Equal(t, `{"total":1}`, call(t, s, r, "a", `{"step":1}`), "another answer")
+		op.wipeAnswers(refuse(http.StatusGone, "AUTHORITY_ERASED", "gone", nil), `"id":"x"`, `"total":1`)
+		for _, body := range []string{`{"step":1}`, `{"step":2}`} {
+			require.Equal(t, "AUTHORITY_ERASED", call(t, s, r, "a", body), "whatever it asks for")
+		}
+		require.Zero(t, op.keyedBytes)
+
+		require.Equal(t, `{"total":2}`, call(t, s, r, "b", `{"step":1}`))
+		op.keyedBytes += maxKeyedBytes
+		require.Equal(t, "IDEMPOTENCY_KEYS_EXHAUSTED", call(t, s, r, "c", `{"step":1}`))
+		op.keyedBytes -= maxKeyedBytes
+		time.Sleep(keyedLife)
+		require.Equal(t, `{"total":3}`, call(t, s, r, "a", `{"step":1}`))
+		require.InDelta(t, size, op.keyedBytes, 1, "that of the first two is free")
+		require.Len(t, op.keyed, 1)
+	})
+}

@@ -50,6 +50,7 @@ type operator struct {
 	governance    table[governanceApproval]
 	operations    map[string]*operation // by operation id
 	keyed         map[string]*keyedCall // by scope and idempotency key
+	keyedBytes    int                   // of their answers
 	approvals     table[intentApproval]
 	intentClaims  table[intentClaim]
 	pii           piiSettings

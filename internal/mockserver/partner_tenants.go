@@ -252,6 +252,7 @@ func (s *Server) revokeTenant(_ context.Context, c *caller, in tenantIn) (*stack
 		out.WebhooksRevoked = account.revokeInboundWhere(now, func(*inboundWebhook) bool { return true })
 		revoked, cascaded := account.revokeWhere(now, "Tenant revoked", func(*passport) bool { return true })
 		out.PassportsRevoked = revoked + len(cascaded)
+		account.suspendSkills(now)
 		return true, nil
 	})
 	return out, err

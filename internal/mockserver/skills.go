@@ -99,12 +99,7 @@ func (s *Server) publishSkill(_ context.Context, c *caller, in publishSkillIn) (
 	}
 	s.market.mu.Lock()
 	defer s.market.mu.Unlock()
-	mine := 0
-	for other := range s.market.skills.all() {
-		if other.OperatorID == op.id {
-			mine++
-		}
-	}
+	mine, _ := s.market.published(op, func(time.Time) int { return 0 })
 	if err := op.capacity(capSkills, mine); err != nil {
 		return nil, err
 	}
@@ -386,6 +381,32 @@ func (s *Server) changeSkill(c *caller, id, action string, change func(*skill) e
 	s.market.skills.put(id, &changed)
 	c.op.record(now, skillRow(action, id))
 	return changed.seenBy(c.op), nil
+}
+
+// suspendSkills takes everything that an operator offers off the market.
+func (op *operator) suspendSkills(now time.Time) {
+	m := &op.server.market
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for sk := range m.skills.all() {
+		if sk.OperatorID == op.id && sk.Status == stack.SkillActive {
+			changed := *sk
+			changed.Status, changed.UpdatedAt = stack.SkillSuspended, now
+			m.skills.put(sk.ID, &changed) // in its place
+			op.record(now, skillRow("skill.suspend", sk.ID))
+		}
+	}
+}
+
+// published counts an operator's skills, and those of them that were published inside a period. The market is locked.
+func (m *market) published(op *operator, inside func(time.Time) int) (all, made int) {
+	for sk := range m.skills.all() {
+		if sk.OperatorID == op.id {
+			all++
+			made += inside(sk.CreatedAt)
+		}
+	}
+	return all, made
 }
 
 func (s *Server) checkTrust(_ context.Context, c *caller, in skillIn) (*stack.TrustCheck, error) {

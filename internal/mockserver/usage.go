@@ -249,6 +249,9 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 	for m := range op.members.all() {
 		members += inside(m.InvitedAt)
 	}
+	op.server.market.mu.Lock()
+	skills, published := op.server.market.published(op, inside)
+	op.server.market.mu.Unlock()
 	actions := metered(meterActions)
 	coverage := 1.0
 	if actions.Limit != nil && actions.Used > *actions.Limit { // the plan was changed for a smaller one
@@ -268,6 +271,7 @@ func (op *operator) consumption(start, end time.Time, window bool) stack.Consump
 			capAgents:   kept(capAgents, op.agents.len(), agents),
 			capServices: kept(capServices, op.connections.len(), services),
 			capMembers:  kept(capMembers, op.members.len(), members),
+			capSkills:   kept(capSkills, skills, published),
 		},
 	}
 }
