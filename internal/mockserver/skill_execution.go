@@ -17,15 +17,21 @@ import (
 // stepFailure is why a step, and with it the invocation, failed.
 type stepFailure = stack.InvocationError
 
-// execute runs the steps of an invocation, with nobody locked, and settles it.
+// execute runs the steps of an invocation, with nobody locked, and settles it, whatever happens: it is paid for.
 func (s *Server) execute(ctx context.Context, inv *invocation) {
 	ctx, cancel := context.WithTimeout(ctx, sealedSkillLife)
 	defer cancel()
 	run := &skillRun{server: s, inv: inv, input: inv.Input, deadline: time.Now().Add(sealedSkillLife)}
-	output, failure := run.steps(ctx)
-	if failure == nil {
+	var output json.RawMessage
+	failure := &stepFailure{Code: "INTERNAL", Message: "the execution broke"}
+	defer func() { s.endExecution(run, output, failure) }()
+	if output, failure = run.steps(ctx); failure == nil {
 		output, failure = run.result(output)
 	}
+}
+
+func (s *Server) endExecution(run *skillRun, output json.RawMessage, failure *stepFailure) {
+	inv := run.inv
 	s.market.mu.Lock()
 	if run.asked {
 		inv.LLMTokensInput, inv.LLMTokensOutput = &run.tokensIn, &run.tokensOut

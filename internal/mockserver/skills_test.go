@@ -133,6 +133,34 @@ func TestSkillModelsBetweenOperators(t *testing.T) {
 	assert.Equal(t, agent.ID, rows(theirs)[0].AgentID)
 }
 
+// An execution that breaks ends its invocation like any other that fails: the price goes back.
+func TestBrokenExecutionIsSettled(t *testing.T) {
+	t.Parallel()
+	s, op, client := newDirect(t)
+	op.mu.Lock()
+	op.credit(s.Now(), 100)
+	op.mu.Unlock()
+	sk, err := client.Skills.Publish(t.Context(), stack.SkillPublishParams{Name: "broken", Description: "x", PricePerInvocation: 30,
+		ExecutionMode:  stack.ExecuteSealed,
+		ExecutionSteps: []stack.ExecutionStep{{Type: stack.StepLLM, LLMProvider: "openai", LLMModel: "x"}}})
+	require.NoError(t, err)
+	_, err = client.Services.Connect(t.Context(), stack.ServiceConnectParams{ServiceID: "openai", OAuthToken: stack.NewSecret("sk-x"),
+		Scopes: []string{"api"}})
+	require.NoError(t, err)
+	kept, _ := s.market.skills.get(sk.ID)
+	kept.by = nil // it panics when it looks whose keys it may use
+	_, err = client.Skills.Invoke(t.Context(), sk.ID, stack.SkillInvokeParams{Input: map[string]any{}})
+	require.Error(t, err)
+	list, err := client.Skills.ListInvocations(t.Context())
+	require.NoError(t, err)
+	require.Len(t, list, 1)
+	assert.Equal(t, stack.InvocationFailed, list[0].Status)
+	assert.Equal(t, "INTERNAL", list[0].Error.Code)
+	usage, err := client.Usage.Get(t.Context(), stack.UsageParams{})
+	require.NoError(t, err)
+	assert.Equal(t, 100, usage.WalletCents.Balance)
+}
+
 // What is over makes room, and what is not is kept.
 func TestInvocationsAreBounded(t *testing.T) {
 	t.Parallel()
