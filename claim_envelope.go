@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ed25519"
 	"encoding/base64"
@@ -12,6 +13,8 @@ import (
 	cosesign "github.com/veraison/go-cose"
 
 	"github.com/getstack-go/stack/internal/cose"
+	"github.com/getstack-go/stack/internal/edkey"
+	"github.com/getstack-go/stack/internal/strictjson"
 )
 
 // MaxClaimSize is the number of bytes that a signed claim may have.
@@ -51,8 +54,10 @@ func (c Claim) MarshalCBOR() ([]byte, error) {
 	return head, nil
 }
 
+const agentKeyPrefix = "agent:"
+
 // AgentKeyID is the id under which an agent's own key signs claims.
-func AgentKeyID(agentID string) string { return "agent:" + agentID + ":v1" }
+func AgentKeyID(agentID string) string { return agentKeyPrefix + agentID + ":v1" }
 
 // SignClaim signs a claim with the key of an agent that keeps its key itself, and returns the COSE_Sign1 in base64url. The
 // claim is a [Claim], whose order is kept, or a map or struct, whose keys (cbor or json tags) are sorted; any order verifies.
@@ -96,7 +101,8 @@ type PublicKeys map[string]ed25519.PublicKey
 
 // ParseJWKS reads the Ed25519 signing keys of a JWKS, such as the deployment's, which the API serves without a login at
 // /v1/.well-known/jwks.json. Keys of other kinds or uses are left out. It fails with a [*ProofError] for what is no JWKS, a
-// key that is not one, and two keys of one id. (contract: endpoints 5.3)
+// key that is not one or is weak (of a low order, or not canonically encoded: anybody could sign for it, or it would have two
+// names), two keys of one id, and an object with two members of one name. (contract: endpoints 5.3)
 func ParseJWKS(data []byte) (PublicKeys, error) {
 	var set struct {
 		Keys []struct {
@@ -108,7 +114,7 @@ func ParseJWKS(data []byte) (PublicKeys, error) {
 			Algorithm string `json:"alg"`
 		} `json:"keys"`
 	}
-	if err := json.Unmarshal(data, &set); err != nil {
+	if err := cmp.Or(strictjson.Check(string(data)), json.Unmarshal(data, &set)); err != nil {
 		return nil, &ProofError{Check: ProofKey, Reason: "the key set is no JWKS", Err: err}
 	}
 	keys := PublicKeys{}
@@ -120,6 +126,9 @@ func ParseJWKS(data []byte) (PublicKeys, error) {
 		x, err := decodeBase64(k.X)
 		if err != nil || len(x) != ed25519.PublicKeySize {
 			return nil, proofFailed(ProofKey, "x of the key %d is not the base64url of 32 bytes", i)
+		}
+		if err = edkey.Check(x); err != nil {
+			return nil, &ProofError{Check: ProofKey, Reason: fmt.Sprintf("x of the key %d", i), Err: err}
 		}
 		if _, twice := keys[k.KeyID]; twice {
 			return nil, proofFailed(ProofKey, "the key %d has the kid of another", i)
@@ -199,7 +208,7 @@ func VerifyClaim(envelope string, keys PublicKeys) (*VerifiedClaim, error) {
 
 // decodeBase64 reads base64url without padding, and nothing else: no line breaks, no stray bits.
 func decodeBase64(text string) ([]byte, error) {
-	if strings.ContainsAny(text, "\r\n") { // which decoding skips
+	if strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0 { // which decoding skips
 		return nil, errors.New("it contains a line break")
 	}
 	return base64.RawURLEncoding.Strict().DecodeString(text)

@@ -13,10 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"filippo.io/edwards25519"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/edkey"
 )
 
 const (
@@ -108,9 +108,7 @@ func readJWK(field string, jwk stack.PublicKeyJWK) (ed25519.PublicKey, error) {
 	if err != nil || len(key) != ed25519.PublicKeySize || base64.RawURLEncoding.EncodeToString(key) != jwk.X {
 		return nil, invalid(field+".x", jwk.X, fmt.Sprintf("the base64url, without padding, of %d bytes", ed25519.PublicKeySize))
 	}
-	point, err := new(edwards25519.Point).SetBytes(key)
-	if err != nil || string(point.Bytes()) != string(key) ||
-		new(edwards25519.Point).MultByCofactor(point).Equal(edwards25519.NewIdentityPoint()) == 1 {
+	if err = edkey.Check(key); err != nil {
 		return nil, invalid(field+".x", jwk.X, "a point of the curve Ed25519, canonically encoded and not of a low order")
 	}
 	return key, nil
