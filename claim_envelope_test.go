@@ -25,6 +25,7 @@ import (
 	"github.com/veraison/go-cose"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/edkey"
 	"github.com/getstack-go/stack/stacktest"
 )
 
@@ -329,6 +330,8 @@ func TestParseJWKS(t *testing.T) {
 		"no x":          `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k"}]}`,
 		"a short x":     `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"AAAA"}]}`,
 		"padding":       `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"` + x + `="}]}`,
+		"a weak key":    `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"` + strings.Repeat("A", 43) + `"}]}`,
+		"a name twice":  `{"keys":[` + key(`"kid":"k","kid":"l"`) + `]}`,
 		"one kid twice": `{"keys":[` + key(`"kid":"k"`) + `,` + key(`"kid":"k"`) + `]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -392,13 +395,15 @@ func FuzzVerifyClaim(f *testing.F) {
 func FuzzParseJWKS(f *testing.F) {
 	f.Add([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg","kid":"k1"}]}`))
 	f.Add([]byte(`{"keys":null}`))
+	f.Add([]byte(`{"keys":[],"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k","x":"` + strings.Repeat("A", 43) + `"}]}`))
+	f.Add([]byte(weakSet("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f")))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		keys, err := stack.ParseJWKS(data)
 		var proof *stack.ProofError
 		require.True(t, err == nil || errors.As(err, &proof))
 		for kid, key := range keys {
 			require.NotEmpty(t, kid)
-			require.Len(t, key, ed25519.PublicKeySize)
+			require.NoError(t, edkey.Check(key))
 		}
 	})
 }

@@ -14,6 +14,7 @@ type PassportClaims struct {
 	Audience  string    `json:"aud"`
 	IssuedAt  time.Time `json:"iat"`
 	ExpiresAt time.Time `json:"exp"`
+	NotBefore time.Time `json:"nbf,omitzero"` // optional
 
 	STK PassportSTK `json:"stk"`
 }
@@ -34,6 +35,8 @@ type PassportSTK struct {
 	CheckpointInterval time.Duration     `json:"checkpoint_interval,omitzero"` // whole seconds on the wire
 	ParentPassportID   string            `json:"parent_passport_id,omitempty"`
 	AuthorityRefs      []AuthorityRef    `json:"authority_refs,omitempty"`
+	IntentRefs         []map[string]any  `json:"intent_refs,omitempty"`
+	PlatformIntent     string            `json:"platform_intent,omitempty"` // staff or monitor
 }
 
 // AuthorityRef is an authority binding that a passport carries. It never holds the content of a proof or personal data.
@@ -85,11 +88,16 @@ type PassportService struct {
 // MarshalJSON writes the claims as a JWT has them: times as Unix seconds.
 func (c PassportClaims) MarshalJSON() ([]byte, error) {
 	type plain PassportClaims
-	return marshalJSON(struct {
+	w := struct {
 		plain
 		IssuedAt  int64 `json:"iat"`
 		ExpiresAt int64 `json:"exp"`
-	}{plain(c), c.IssuedAt.Unix(), c.ExpiresAt.Unix()})
+		NotBefore int64 `json:"nbf,omitzero"`
+	}{plain: plain(c), IssuedAt: c.IssuedAt.Unix(), ExpiresAt: c.ExpiresAt.Unix()}
+	if !c.NotBefore.IsZero() {
+		w.NotBefore = c.NotBefore.Unix()
+	}
+	return marshalJSON(w)
 }
 
 // UnmarshalJSON reads the claims of a JWT.
@@ -99,11 +107,15 @@ func (c *PassportClaims) UnmarshalJSON(data []byte) error {
 		*plain
 		IssuedAt  int64 `json:"iat"`
 		ExpiresAt int64 `json:"exp"`
+		NotBefore int64 `json:"nbf"`
 	}{plain: (*plain)(c)}
 	if err := json.Unmarshal(data, &w); err != nil {
 		return err
 	}
 	c.IssuedAt, c.ExpiresAt = time.Unix(w.IssuedAt, 0).UTC(), time.Unix(w.ExpiresAt, 0).UTC()
+	if w.NotBefore != 0 {
+		c.NotBefore = time.Unix(w.NotBefore, 0).UTC()
+	}
 	return nil
 }
 

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -80,7 +79,9 @@ func holdsSecret(typ reflect.Type) bool {
 	case reflect.Pointer, reflect.Slice, reflect.Map:
 		return holdsSecret(typ.Elem())
 	case reflect.Struct:
-		return typ == reflect.TypeFor[stack.Secret]() || typ != reflect.TypeFor[time.Time]() &&
+		secret := reflect.TypeFor[stack.Secret]()
+		foreign := typ.PkgPath() != "" && typ.PkgPath() != secret.PkgPath()
+		return typ == secret || !foreign && typ != reflect.TypeFor[stack.Client]() &&
 			slices.ContainsFunc(reflect.VisibleFields(typ), func(f reflect.StructField) bool { return holdsSecret(f.Type) })
 	}
 	return false

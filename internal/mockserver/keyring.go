@@ -3,10 +3,12 @@ package mockserver
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver/token"
 )
 
 // keyring knows whose API keys there are, by their hashes, and which keys agents have. Its lock is the innermost: while it is held no other is taken.
@@ -114,6 +116,20 @@ func (k *keyring) holder(op *operator, x string) (agentID string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// ofOperator lists the keys of an operator's agents in the order of their ids, which have the form of the claims' key ids.
+func (k *keyring) ofOperator(op *operator) []token.JWK {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	list := []token.JWK{}
+	for id, key := range k.agents {
+		if key.op == op {
+			list = append(list, token.NewJWK(stack.AgentKeyID(id), key.public))
+		}
+	}
+	slices.SortFunc(list, func(a, b token.JWK) int { return strings.Compare(a.KeyID, b.KeyID) })
+	return list
 }
 
 // owner returns the owner of the key whose hash it is.

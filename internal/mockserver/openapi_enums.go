@@ -100,6 +100,9 @@ var enums = joined(
 		stack.TransactionRefund),
 	values(stack.TrustL0, stack.TrustL1, stack.TrustL2),
 	values(stack.UseAllowed, stack.UseRefused, stack.UseNotSent),
+	values(stack.RefusedMissing, stack.RefusedMalformed, stack.RefusedAlgorithm, stack.RefusedUnknownKey, stack.RefusedSignature,
+		stack.RefusedClaim, stack.RefusedExpired, stack.RefusedNotYetValid, stack.RefusedIssuedInFuture, stack.RefusedIssuer,
+		stack.RefusedAudience, stack.RefusedRevoked, stack.RefusedMissionEnded, stack.RefusedByServer, stack.RefusedUnavailable),
 	values(stack.VerificationPending, stack.VerificationVerified),
 )
 

@@ -112,12 +112,27 @@ func passportRoutes() []route {
 		endpoint("POST", "/v1/passports/{passport_jti}/checkout", (*Server).checkoutPassport),
 		endpoint("GET", "/v1/passports/{passport_jti}/report", (*Server).reportPassport),
 		endpoint("GET", "/v1/.well-known/jwks.json", (*Server).jwks, public),
+		endpoint("GET", "/v1/operators/{operator_id}/jwks.json", (*Server).operatorJWKS, public),
 	}
 }
 
 func (s *Server) jwks(context.Context, *caller, none) (*token.JWKS, error) {
 	set := s.signer.JWKS()
 	return &set, nil
+}
+
+type operatorJWKSIn struct {
+	OperatorID string `path:"operator_id"`
+}
+
+// operatorJWKS gives the keys of an operator's agents, by the ids under which they sign claims. The deployment's key, which
+// signs passports, is not among them.
+func (s *Server) operatorJWKS(_ context.Context, _ *caller, in operatorJWKSIn) (*token.JWKS, error) {
+	op, ok := s.operatorByID(in.OperatorID)
+	if !ok {
+		return nil, notFound("operator", in.OperatorID)
+	}
+	return &token.JWKS{Keys: s.keys.ofOperator(op)}, nil
 }
 
 // readToken checks a token's signature and finds its record.

@@ -19,12 +19,12 @@ import (
 
 // Issuer and Audience are the iss and aud of every passport.
 const (
-	Issuer   = "getstack.run"
-	Audience = "stack:passport"
+	Issuer   = stack.PassportIssuer
+	Audience = stack.PassportAudience
 )
 
 // MaxSize is the length in bytes that a token may have.
-const MaxSize = 16 << 10
+const MaxSize = stack.MaxPassportSize
 
 // ErrTooLong is a passport whose claims do not fit into a token of [MaxSize].
 var ErrTooLong = errors.New("the token is too long")
@@ -56,15 +56,12 @@ func NewRandomSigner() *Signer {
 // NewSigner returns a signer with the Ed25519 key of the given seed. The key's id is its RFC 7638 thumbprint.
 func NewSigner(seed [ed25519.SeedSize]byte) *Signer {
 	key := ed25519.NewKeyFromSeed(seed[:])
-	x := base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
-	thumbprint := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
+	jwk := NewJWK("", key.Public().(ed25519.PublicKey))
+	thumbprint := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + jwk.X + `"}`))
+	jwk.KeyID = base64.RawURLEncoding.EncodeToString(thumbprint[:])
 	return &Signer{
 		key: func() ed25519.PrivateKey { return key },
-		jwk: JWK{
-			KeyType: "OKP", Curve: "Ed25519", X: x,
-			KeyID: base64.RawURLEncoding.EncodeToString(thumbprint[:]),
-			Use:   "sig", Algorithm: jwt.SigningMethodEdDSA.Alg(),
-		},
+		jwk: jwk,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 			jwt.WithStrictDecoding(),
@@ -81,6 +78,12 @@ type JWK struct {
 	KeyID     string `json:"kid"`
 	Use       string `json:"use"`
 	Algorithm string `json:"alg"`
+}
+
+// NewJWK describes a key that signs under the given id.
+func NewJWK(id string, key ed25519.PublicKey) JWK {
+	return JWK{KeyType: "OKP", Curve: "Ed25519", X: base64.RawURLEncoding.EncodeToString(key), KeyID: id, Use: "sig",
+		Algorithm: jwt.SigningMethodEdDSA.Alg()}
 }
 
 // JWKS is the set of keys that offline verifiers take a passport's key from.
