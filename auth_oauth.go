@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/oauth2"
 )
 
@@ -97,11 +96,10 @@ func refreshError(err error) error {
 
 // defaultCredentialsFile is where the session of a person is, or empty where there is none.
 func defaultCredentialsFile() string {
-	home, err := os.UserHomeDir()
+	path, err := credentialsPath()
 	if err != nil {
 		return ""
 	}
-	path := filepath.Join(home, ".stack", "credentials.json")
 	if _, err = os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return ""
 	}
@@ -167,9 +165,9 @@ func (f *fileSession) bearer(ctx context.Context) (Secret, error) {
 
 // refreshLocked refreshes while no other process does.
 func (f *fileSession) refreshLocked(ctx context.Context) error {
-	lock := flock.New(f.path+".lock", flock.SetPermissions(0o600))
-	if _, err := lock.TryLockContext(ctx, lockPoll); err != nil {
-		return fmt.Errorf("stack: lock the credentials file: %w", err)
+	lock, err := lockCredentials(ctx, f.path)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = lock.Close() }()
 	return f.refresh(ctx)
@@ -232,7 +230,7 @@ func (f *fileSession) refreshOnce(ctx context.Context) (sent string, err error) 
 type credentialsFile struct {
 	path                   string // without symbolic links
 	clientID, refreshToken string
-	fields                 map[string]json.RawMessage
+	fields                 map[string]any
 }
 
 // readCredentials reads a credentials file. Its errors name the file and the field, never what is in it.
@@ -257,12 +255,16 @@ func readCredentials(path string) (*credentialsFile, error) {
 	if len(data) > maxCredentialsFile {
 		return nil, bad(fmt.Sprintf("is over %d bytes; it must be a credentials file", maxCredentialsFile))
 	}
-	f := &credentialsFile{path: real}
-	if json.Unmarshal(data, &f.fields) != nil || f.fields == nil {
+	f := &credentialsFile{path: real, fields: map[string]any{}}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil || fields == nil {
 		return nil, bad("is not a JSON object; sign in again to make a new one")
 	}
+	for name, value := range fields {
+		f.fields[name] = value
+	}
 	for name, to := range map[string]*string{"client_id": &f.clientID, "refresh_token": &f.refreshToken} {
-		if json.Unmarshal(f.fields[name], to) != nil || *to == "" {
+		if json.Unmarshal(fields[name], to) != nil || *to == "" {
 			return nil, bad("has no " + name + ", which must be a string that is not empty; sign in again to make a new one")
 		}
 	}
@@ -271,14 +273,8 @@ func readCredentials(path string) (*credentialsFile, error) {
 
 // rewrite writes the file's fields with a new refresh token into next, and puts that in its place.
 func (f *credentialsFile) rewrite(next *os.File, refreshToken string, now time.Time) error {
-	for name, value := range map[string]any{"refresh_token": refreshToken, "issued_at": now.Unix(),
-		"refresh_expires_at": now.Add(refreshTokenLifetime).Unix()} {
-		text, err := marshalJSON(value)
-		if err != nil {
-			return err
-		}
-		f.fields[name] = bytes.TrimSpace(text)
-	}
+	f.fields["refresh_token"] = refreshToken
+	f.fields["issued_at"], f.fields["refresh_expires_at"] = now.Unix(), now.Add(refreshTokenLifetime).Unix()
 	text, err := marshalJSON(f.fields)
 	if err != nil {
 		return err

@@ -82,7 +82,7 @@ func (a *answer) decode(cl *call, out any) error {
 // transport is the one place where requests are built, sent, retried and read.
 type transport struct {
 	base       *url.URL
-	bearer     bearer // authorises one request
+	bearer     bearer // authorises one request; nil sends it without credentials
 	bearerOnce bool   // and no other
 	userAgent  string
 	logger     *slog.Logger
@@ -119,6 +119,13 @@ func (t *transport) as(a *agentAuth) *transport {
 	agent := *t
 	agent.bearer, agent.bearerOnce = a.bearer, true
 	return &agent
+}
+
+// anonymous is the same transport without credentials.
+func (t *transport) anonymous() *transport {
+	nobody := *t
+	nobody.bearer, nobody.bearerOnce = nil, false
+	return &nobody
 }
 
 // redirectError refuses a redirect. The client's credentials would follow it.
@@ -293,6 +300,9 @@ func (x *exchange) client() *retryablehttp.Client {
 
 // authorize gives an attempt its bearer, which may serve once.
 func (x *exchange) authorize(req *http.Request) error {
+	if x.bearer == nil {
+		return nil
+	}
 	token, err := x.bearer(req.Context())
 	if err != nil {
 		return err
