@@ -29,14 +29,17 @@ const (
 //
 // The key lies in ~/.stack/agents/<agentID>.json, in a file that only this user can read (mode 0600); the Python SDK finds it
 // there as well, and the other way round. Where there is none, the first call makes one on this machine and enrols it with the
-// API key of [WithAPIKey] or STACK_API_KEY, or with an enrolment ticket that is given by WithAPIKey; processes that do so at the
-// same time end up with the same key. The API key serves for nothing else and is not needed once the agent has its key. A key
+// API key of [WithAPIKey] or STACK_API_KEY, or with what else [New] finds; processes that do so at the
+// same time end up with the same key. Where there is nothing of it and New would ask a person to sign in, the person is asked to
+// approve the key instead, on a page of the dashboard: at STACK_DASHBOARD_URL, else at http://localhost:3100 for a base URL that
+// is plain http on a loopback address, else at https://getstack.run. So an API key that there is saves the person the
+// question, even in a terminal. The API key serves for nothing else and is not needed once the agent has its key. A key
 // that was enrolled elsewhere later takes this one's place: calls fail with code INVALID_AGENT_TOKEN then. Once the file is moved away,
 // the next client makes a new key; a client keeps the one that it has found.
 //
 // It fails with a [*ParamError] for what is no agent id. The first call fails, before it is sent, with [ErrNoCredentials] when
-// there is neither a key nor an API key, with the reason why a key file could not be read or written, and as
-// [AgentsService.Enroll] does.
+// there is neither a key nor an API key nor a person to ask, with [ErrSignInRequired] when the person refuses or does not answer in
+// five minutes, with the reason why a key file could not be read or written, and as [AgentsService.Enroll] does.
 func WithAgent(agentID string) Option {
 	return func(c *config) error {
 		if !agentIDPattern.MatchString(agentID) {
@@ -106,19 +109,23 @@ type agentAuth struct {
 	agentID string
 	enroll  *transport // calls with the developer's API key
 	missing error      // why there is no API key; nil where there is one
+	person  opener     // who approves where there is no API key; nil where there is one
+	finding shared[*keyFile]
 	key     atomic.Pointer[keyFile]
-	turn    chan struct{} // of the one that looks for the key, or makes it
 }
 
-func newAgentAuth(agentID string, enroll *transport, missing error) *agentAuth {
-	return &agentAuth{agentID: agentID, enroll: enroll, missing: missing, turn: make(chan struct{}, 1)}
+func newAgentAuth(agentID string, enroll *transport, missing error, person opener) *agentAuth {
+	return &agentAuth{agentID: agentID, enroll: enroll, missing: missing, person: person}
 }
 
 // bearer makes a token for one request.
 func (a *agentAuth) bearer(ctx context.Context) (Secret, error) {
-	key, err := a.load(ctx)
-	if err != nil {
-		return Secret{}, err
+	key := a.key.Load()
+	if key == nil {
+		var err error
+		if key, err = a.finding.wait(ctx, a.find); err != nil {
+			return Secret{}, err
+		}
 	}
 	now := time.Now().Unix()
 	var id [6]byte
@@ -133,17 +140,8 @@ func (a *agentAuth) bearer(ctx context.Context) (Secret, error) {
 	return NewSecret(token), nil
 }
 
-// load finds the agent's key once, and makes it where there is none.
-func (a *agentAuth) load(ctx context.Context) (*keyFile, error) {
-	if key := a.key.Load(); key != nil {
-		return key, nil
-	}
-	select {
-	case a.turn <- struct{}{}:
-		defer func() { <-a.turn }()
-	case <-ctx.Done():
-		return nil, cancellation(ctx)
-	}
+// find finds the agent's key, and makes it where there is none.
+func (a *agentAuth) find(ctx context.Context) (*keyFile, error) {
 	if key := a.key.Load(); key != nil {
 		return key, nil
 	}
@@ -185,12 +183,7 @@ func (a *agentAuth) makeKey(ctx context.Context, path string) (*keyFile, error) 
 	if err != nil {
 		return nil, err
 	}
-	asked, err := challengeAgentKey(ctx, a.enroll, a.agentID)
-	if err != nil {
-		return nil, fmt.Errorf("stack: enrolling a key for %s: %w", a.agentID, err)
-	}
-	enrolled, err := enrollAgentKey(ctx, a.enroll, a.agentID, AgentEnrollParams{PublicKey: fresh.public(),
-		ChallengeID: asked.ChallengeID, SignedChallenge: fresh.prove(asked.Challenge)})
+	enrolled, err := a.enrol(ctx, fresh)
 	if err != nil {
 		return nil, fmt.Errorf("stack: enrolling a key for %s: %w", a.agentID, err)
 	}
@@ -203,4 +196,25 @@ func (a *agentAuth) makeKey(ctx context.Context, path string) (*keyFile, error) 
 	}
 	_ = os.Remove(pendingPath)
 	return fresh, nil
+}
+
+// enrol enrols a key, with the approval of a person where there is no API key.
+func (a *agentAuth) enrol(ctx context.Context, key *keyFile) (*AgentEnrollment, error) {
+	developer := a.enroll
+	if a.person != nil {
+		ticket, err := askForTicket(ctx, developer.base, a.agentID, a.person)
+		if err == nil {
+			err = checkKey("the ticket", ticket.Reveal())
+		}
+		if err != nil {
+			return nil, err
+		}
+		developer = developer.by(always(ticket))
+	}
+	asked, err := challengeAgentKey(ctx, developer, a.agentID)
+	if err != nil {
+		return nil, err
+	}
+	return enrollAgentKey(ctx, developer, a.agentID, AgentEnrollParams{PublicKey: key.public(),
+		ChallengeID: asked.ChallengeID, SignedChallenge: key.prove(asked.Challenge)})
 }

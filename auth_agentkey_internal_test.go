@@ -16,7 +16,7 @@ func TestAgentKeyOfAnotherProcess(t *testing.T) {
 	require.NoError(t, makeKeyFile("agt_1", path))
 	first, err := readKeyFile(path)
 	require.NoError(t, err)
-	a := newAgentAuth("agt_1", nil, nil) // it could not enrol
+	a := newAgentAuth("agt_1", nil, nil, nil) // it could not enrol
 	second, err := a.makeKey(t.Context(), path)
 	require.NoError(t, err)
 	assert.Equal(t, first.PublicKey, second.PublicKey)
@@ -31,7 +31,7 @@ func BenchmarkAgentBearer(b *testing.B) {
 	path, err := keyPath("agt_1")
 	require.NoError(b, err)
 	require.NoError(b, makeKeyFile("agt_1", path))
-	a := newAgentAuth("agt_1", nil, nil)
+	a := newAgentAuth("agt_1", nil, nil, nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := a.bearer(b.Context()); err != nil {

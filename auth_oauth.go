@@ -50,7 +50,7 @@ func WithTokenSource(source oauth2.TokenSource) Option {
 		c.credentials = credentials{bearer: func(context.Context) (Secret, error) {
 			tok, err := source.Token()
 			if err != nil {
-				return Secret{}, refreshError(err)
+				return Secret{}, tokenError(err)
 			}
 			if tok == nil || tok.AccessToken == "" {
 				return Secret{}, &Error{Code: noCredentials, Message: "the token source gave no access token"}
@@ -83,8 +83,8 @@ func WithCredentialsFile(path string) Option {
 	}
 }
 
-// refreshError turns a server's refusal to refresh into an [*Error].
-func refreshError(err error) error {
+// tokenError turns a refusal of the token endpoint into an [*Error].
+func tokenError(err error) error {
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) || refused.Response == nil {
 		return stripURL(err)
@@ -207,15 +207,11 @@ func (f *fileSession) refreshOnce(ctx context.Context) (sent string, err error) 
 	conf := oauth2.Config{ClientID: file.clientID, Endpoint: oauth2.Endpoint{TokenURL: f.tokenURL, AuthStyle: oauth2.AuthStyleInParams}}
 	tok, err := conf.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, f.http), &oauth2.Token{RefreshToken: sent}).Token()
 	if err != nil {
-		return sent, refreshError(err)
-	}
-	if err = checkKey("the access token of "+oauthTokenRoute, tok.AccessToken); err != nil {
-		return sent, err
+		return sent, tokenError(err)
 	}
 	now := time.Now()
-	f.access, f.expires = NewSecret(tok.AccessToken), tok.Expiry
-	if f.expires.IsZero() {
-		f.expires = now.Add(defaultAccessLife)
+	if err = f.accept(tok, now); err != nil {
+		return sent, err
 	}
 	f.unsaved, f.replaced = Secret{}, ""
 	if err = file.rewrite(next, tok.RefreshToken, now); err != nil { // the call can go on: the token is not lost while the process lives
@@ -224,6 +220,18 @@ func (f *fileSession) refreshOnce(ctx context.Context) (sent string, err error) 
 			slog.String("error", err.Error()))
 	}
 	return sent, nil
+}
+
+// accept keeps an access token that was just issued.
+func (f *fileSession) accept(tok *oauth2.Token, now time.Time) error {
+	if err := checkKey("the access token of "+oauthTokenRoute, tok.AccessToken); err != nil {
+		return err
+	}
+	f.access, f.expires = NewSecret(tok.AccessToken), tok.Expiry
+	if f.expires.IsZero() {
+		f.expires = now.Add(defaultAccessLife)
+	}
+	return nil
 }
 
 // credentialsFile is a credentials file as it was read.

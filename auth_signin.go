@@ -16,8 +16,15 @@ import (
 
 const (
 	softwareID  = "getstack-go.bootstrap"
-	maxHostName = 40 // of a host in the name of a client (contract: endpoints 4.5)
+	maxHostName = 40 // characters of the host in the name of a client (contract: endpoints 4.5)
+	maxLabel    = 80 // characters of what tells a person who asks (contract: endpoints 4.6)
 )
+
+// signInScopes are what a person is asked to grant. (contract: endpoints 4.5)
+var signInScopes = []string{
+	"passports:read", "passports:write", "agents:read", "agents:write", "services:read", "services:connect",
+	"credentials:read", "proxy:read", "proxy:write", "audit:read",
+}
 
 // clientRegistration is what a client tells of itself.
 type clientRegistration struct {
@@ -33,7 +40,7 @@ func registerClient(ctx context.Context, t *transport, r clientRegistration) (cl
 	cl.keyed = true // a client that nobody signs in to does nothing
 	client, err := sendBy[struct {
 		ClientID string `json:"client_id"`
-	}](ctx, t.anonymous(), cl)
+	}](ctx, t.by(nil), cl)
 	if err != nil {
 		return "", err
 	}

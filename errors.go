@@ -121,9 +121,13 @@ var (
 	// ErrNoCredentials is returned by [New] when it finds no credentials that may be sent to the base URL.
 	ErrNoCredentials error = &kind{text: "no credentials", codes: []string{noCredentials}}
 
-	// ErrSignInRequired means that an OAuth session has ended: it was not used for 30 days, was revoked, or its refresh token was
-	// used by somebody else. A person must sign in again.
-	ErrSignInRequired error = &kind{text: "sign in again", codes: []string{"INVALID_GRANT"}}
+	// ErrSignInRequired means that a person must sign in, again or after all: an OAuth session has ended, since it was not used for
+	// 30 days, was revoked, or its refresh token was used by somebody else; or the person has refused in the browser (code
+	// ACCESS_DENIED) or has not answered there in five minutes (code SIGN_IN_TIMED_OUT).
+	ErrSignInRequired error = &kind{text: "sign in again", codes: []string{"INVALID_GRANT", accessDenied, signInTimedOut}}
+
+	// errPersonRefused is the part of ErrSignInRequired that a person has said, or has said nothing to.
+	errPersonRefused error = &kind{text: "refused in the browser", codes: []string{accessDenied, signInTimedOut}}
 )
 
 // ParamError is returned, before anything is sent, for an argument that the API would not take.
@@ -234,6 +238,9 @@ const (
 	unknownCode   = "UNKNOWN"
 	upstreamCode  = "UPSTREAM_" // and the upstream's status
 	noCredentials = "NO_CREDENTIALS"
+
+	accessDenied   = "ACCESS_DENIED" // as RFC 6749 names it
+	signInTimedOut = "SIGN_IN_TIMED_OUT"
 )
 
 // parseError reads both shapes of error bodies, and survives everything else. (contract: endpoints 1.5)

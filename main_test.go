@@ -12,5 +12,9 @@ func TestMain(m *testing.M) {
 		journalChild()
 		return
 	}
+	// Nobody is there to sign in, also when a person runs the tests in a terminal.
+	if err := os.Setenv("STACK_AUTH_INTERACTIVE", "false"); err != nil {
+		panic(err)
+	}
 	goleak.VerifyTestMain(m)
 }

@@ -156,7 +156,7 @@ func (s *stage) raw(t *testing.T, method, path string, in any) map[string]any {
 }
 
 // keys lists the names in an answer, in order.
-func keys(m map[string]any) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
+func keys[M ~map[string]V, V any](m M) string { return strings.Join(slices.Sorted(maps.Keys(m)), " ") }
 
 // post is a write to Slack.
 func post(channel string) stack.ProxyRequest {

@@ -67,6 +67,7 @@ type Option func(*config) error
 type config struct {
 	credentials
 	agentID    string   // empty: the credentials themselves authenticate
+	browser    opener   // nil leaves it to openBrowser
 	baseURL    *url.URL // nil leaves the choice to the environment
 	httpClient *http.Client
 	logger     *slog.Logger
@@ -179,13 +180,19 @@ func WithPollInterval(interval time.Duration) Option {
 //  1. the last of [WithAPIKey], [WithTokenSource] and [WithCredentialsFile]
 //  2. the key in STACK_API_KEY
 //  3. the OAuth session in ~/.stack/credentials.json
+//  4. a person, whom the first call asks to sign in
 //
-// Its base URL is that of [WithBaseURL], of STACK_BASE_URL, or [DefaultBaseURL]. What it finds by itself, 2 and 3, goes only to
+// The person is asked in their browser, whose address is printed to standard error as well, and only when standard output is a
+// terminal (or [WithBrowser] is given), STACK_AUTH_INTERACTIVE is not "false" and CI is not set. All calls wait for the one
+// answer, for five minutes at the most; what comes of it is written to ~/.stack/credentials.json, and serves from then on as 3.
+// Calls fail with [ErrSignInRequired] when the person refuses or does not answer; that client does not ask again.
+//
+// Its base URL is that of [WithBaseURL], of STACK_BASE_URL, or [DefaultBaseURL]. What it finds by itself, 2 to 4, goes only to
 // the default base URL, to the one from the environment, or to a loopback address; with any other WithBaseURL, say with
 // what to authenticate as well. With [WithAgent] the calls are the agent's, and what is found here enrols its key.
 //
 // It fails with a [*ParamError] for a bad option or credentials file, and with [ErrNoCredentials] when there is nothing to
-// authenticate with and no WithAgent. It makes no network call. (contract: endpoints 4.1)
+// authenticate with and no WithAgent. It makes no network call. (contract: endpoints 4.1, 4.2 and 4.5)
 func New(opts ...Option) (*Client, error) {
 	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
 		logger: slog.New(slog.DiscardHandler)}
@@ -197,7 +204,7 @@ func New(opts ...Option) (*Client, error) {
 			return nil, err
 		}
 	}
-	base, found, err := resolveCredentials(cfg.baseURL, cfg.credentials)
+	base, found, err := resolveCredentials(cfg.baseURL, cfg.credentials, cfg.person())
 	missing := err
 	if err != nil && (cfg.agentID == "" || !errors.Is(err, ErrNoCredentials)) {
 		return nil, err
@@ -207,7 +214,7 @@ func New(opts ...Option) (*Client, error) {
 		return nil, err
 	}
 	if cfg.agentID != "" { // what authenticates otherwise enrols the agent's own key
-		t = t.as(newAgentAuth(cfg.agentID, t, missing))
+		t = t.as(newAgentAuth(cfg.agentID, t, missing, found.person))
 	}
 	c := &Client{logger: cfg.logger, transport: t, journal: cfg.journal}
 	c.poller = newPoller(c, cfg.poll)

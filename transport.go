@@ -114,18 +114,18 @@ func newTransport(base *url.URL, cfg config) *transport {
 	return t
 }
 
-// as is the same transport with another way to authorise its requests.
-func (t *transport) as(a *agentAuth) *transport {
-	agent := *t
-	agent.bearer, agent.bearerOnce = a.bearer, true
-	return &agent
+// by is the same transport with another bearer.
+func (t *transport) by(b bearer) *transport {
+	other := *t
+	other.bearer = b
+	return &other
 }
 
-// anonymous is the same transport without credentials.
-func (t *transport) anonymous() *transport {
-	nobody := *t
-	nobody.bearer, nobody.bearerOnce = nil, false
-	return &nobody
+// as is the same transport for an agent, which signs each request anew.
+func (t *transport) as(a *agentAuth) *transport {
+	agent := t.by(a.bearer)
+	agent.bearerOnce = true
+	return agent
 }
 
 // redirectError refuses a redirect. The client's credentials would follow it.

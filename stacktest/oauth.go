@@ -12,3 +12,16 @@ func (s *Server) ApproveSignIn(authorizeURL string) (callback string, err error)
 func (s *Server) DenySignIn(authorizeURL string) (callback string, err error) {
 	return s.mock.DecideSignIn(authorizeURL, false)
 }
+
+// ApproveEnrollment stands in for a person whom an agent in a terminal has sent to the page where its key is approved, /sdk-bootstrap:
+// it does what the Approve button does for someone who has signed in as the server's own operator. It returns where the page sends
+// them then, which is the agent's callback with the ticket. It fails for an address that the page does not show, and for an agent
+// that the operator does not have.
+func (s *Server) ApproveEnrollment(approvalURL string) (callback string, err error) {
+	return s.mock.DecideEnrollment(approvalURL, true)
+}
+
+// DenyEnrollment is [Server.ApproveEnrollment] for a person who does not want it.
+func (s *Server) DenyEnrollment(approvalURL string) (callback string, err error) {
+	return s.mock.DecideEnrollment(approvalURL, false)
+}

@@ -178,6 +178,9 @@ func (s *Server) enrollKey(_ context.Context, c *caller, in enrollKeyIn) (*stack
 	if err = op.answered(now, ch, p, row); err != nil {
 		return nil, err
 	}
+	if c.ticket != "" && !s.keys.useTicket(c.ticket) { // another call was faster
+		return nil, badTicket()
+	}
 	op.challenges.delete(ch.ChallengeID)
 	key, had := s.keys.agent(a.ID)
 	if !had || key.jwk != p.jwk {

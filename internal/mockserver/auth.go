@@ -13,7 +13,8 @@ type caller struct {
 	op         *operator                // nil on public routes
 	member     *stack.TeamMember        // as it was when the request came; nil for the operator itself
 	grant      *stack.PartnerConnection // likewise, of a partner who acts in the operator's account; nil otherwise
-	agentID    string                   // of an agent that calls with its own key; empty otherwise
+	agentID    string                   // of an agent that calls with its own key, or is to get one by a ticket; empty otherwise
+	ticket     string                   // to enrol the agent's key; empty otherwise
 	scopes     []string                 // of an OAuth access token; nil otherwise
 	requestID  string
 	governance string // X-Governance-Approval
@@ -62,6 +63,8 @@ func (s *Server) callerOf(bearer string) (*caller, error) {
 	switch {
 	case strings.HasPrefix(bearer, apiKeyPrefix), strings.HasPrefix(bearer, grantTokenPrefix):
 		return s.keyCaller(bearer)
+	case strings.HasPrefix(bearer, ticketPrefix):
+		return s.ticketCaller(bearer)
 	case isAccessToken(bearer):
 		return s.oauthCaller(bearer)
 	case strings.HasPrefix(bearer, jwtPrefix):
@@ -72,7 +75,8 @@ func (s *Server) callerOf(bearer string) (*caller, error) {
 
 func unknownBearer() *apiError {
 	return unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows",
-		"an API key (sk_live_…), a grant token (sk_grant_…), an OAuth access token or an agent's token (JWTs)")
+		"an API key (sk_live_…), a grant token (sk_grant_…), an OAuth access token or an agent's token (JWTs), "+
+			"or for an enrolment its ticket (etk_…)")
 }
 
 // jwtPrefix is how every JWT begins: {" in base64.
@@ -122,6 +126,8 @@ func (c *caller) mayCall(r *route) error {
 	switch {
 	case c.grant != nil:
 		return c.grantMayCall(r)
+	case c.ticket != "":
+		return c.ticketMayCall(r)
 	case c.agentID != "":
 		return c.agentMayCall(r)
 	case c.member == nil:

@@ -6,18 +6,20 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver/token"
 )
 
-// keyring knows whose API keys there are, by their hashes, and which keys agents have. Its lock is the innermost: while it is held no other is taken.
+// keyring knows whose API keys there are, by their hashes, which keys agents have and what will give them one. Its lock is the innermost: while it is held no other is taken.
 type keyring struct {
 	mu    sync.RWMutex
 	keys  map[keyHash]keyOwner
 	hints map[string]*operator // by keyHint, to count failed authentications
 
-	agents map[string]*agentKey // by the agent's id
+	agents  map[string]*agentKey // by the agent's id
+	tickets table[enrollTicket]  // by their hashes
 }
 
 type keyHash [sha256.Size]byte
@@ -70,7 +72,7 @@ func (k *keyring) remove(hash keyHash) {
 func (k *keyring) clear() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.keys, k.hints, k.agents = nil, nil, nil
+	k.keys, k.hints, k.agents, k.tickets = nil, nil, nil, table[enrollTicket]{}
 }
 
 // find returns the owner of a key, or else the operator whose key it looks like, if any.
@@ -104,6 +106,38 @@ func (k *keyring) agent(id string) (*agentKey, bool) {
 	defer k.mu.RUnlock()
 	key, ok := k.agents[id]
 	return key, ok
+}
+
+// addTicket keeps a ticket. Where there are too many, the oldest goes.
+func (k *keyring) addTicket(text string, t *enrollTicket, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for id, old := range k.tickets.byID {
+		if !now.Before(old.expiresAt) {
+			k.tickets.delete(id)
+		}
+	}
+	if k.tickets.len() >= maxTickets {
+		k.tickets.delete(k.tickets.order[0])
+	}
+	k.tickets.put(codeID(text), t)
+}
+
+// ticket returns a ticket that is still good.
+func (k *keyring) ticket(text string, now time.Time) (*enrollTicket, bool) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	t, ok := k.tickets.get(codeID(text))
+	return t, ok && now.Before(t.expiresAt)
+}
+
+// useTicket uses a ticket up, unless that has happened.
+func (k *keyring) useTicket(text string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.tickets.get(codeID(text))
+	k.tickets.delete(codeID(text))
+	return ok
 }
 
 // holder finds the operator's agent that has a public key, given as in its JWK.

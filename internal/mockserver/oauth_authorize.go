@@ -14,7 +14,10 @@ import (
 	"github.com/getstack-go/stack"
 )
 
-const maxState = 4096
+const (
+	maxState      = 4096
+	signInProblem = "Sign-in is not possible"
+)
 
 // authorizationPage is where a person grants a client what it asks for. On the hosted service they have signed in to the
 // dashboard; here an API key says who they are.
@@ -32,10 +35,10 @@ var authorizationPage = template.Must(template.New("page").Parse(pageHead + `
 </html>
 `))
 
-var authorizationErrorPage = template.Must(template.New("page").Parse(pageHead + `
-<title>Sign-in is not possible (mock)</title>
-<h1>Sign-in is not possible</h1>
-<p>{{.}}</p>
+var refusalPage = template.Must(template.New("page").Parse(pageHead + `
+<title>{{.Title}} (mock)</title>
+<h1>{{.Title}}</h1>
+<p>{{.Message}}</p>
 <p>Close this page and begin again in the application.</p>
 </html>
 `))
@@ -109,7 +112,7 @@ func (s *Server) showAuthorization(ctx context.Context, _ *caller, in authorizat
 	a, refusal, forPerson := s.readAuthorization(in.Query, baseURL(ctx))
 	switch {
 	case forPerson != nil:
-		return authorizationProblem(forPerson)
+		return problemPage(signInProblem, forPerson)
 	case refusal != nil:
 		return a.refused(refusal), nil
 	}
@@ -127,13 +130,11 @@ func (s *Server) authorizeOnPage(ctx context.Context, _ *caller, in authorizeIn)
 	a, refusal, forPerson := s.readAuthorization(in.Query, baseURL(ctx))
 	var form map[string]string
 	if forPerson == nil {
-		if form, forPerson = formBody(in.ContentType, in.Raw); forPerson == nil && form["decision"] != "approve" && form["decision"] != "deny" {
-			forPerson = invalid("decision", form["decision"], "approve or deny")
-		}
+		form, forPerson = readDecision(in.ContentType, in.Raw)
 	}
 	switch {
 	case forPerson != nil:
-		return authorizationProblem(forPerson)
+		return problemPage(signInProblem, forPerson)
 	case refusal != nil:
 		return a.refused(refusal), nil
 	}
@@ -149,15 +150,9 @@ func (s *Server) decide(a authorization, key string, approve bool) (location str
 	if !approve {
 		return a.location(url.Values{"error": {"access_denied"}, "error_description": {"The person has denied the request."}}), nil
 	}
-	if isAccessToken(key) {
-		return "", unauthorized("UNAUTHORIZED", "an access token signs nobody in", "an API key")
-	}
-	c, err := s.callerOf(key)
-	if err != nil {
-		return "", err
-	}
-	if c.grant != nil {
-		return "", unauthorized("UNAUTHORIZED", "a partner's grant signs nobody in", "an API key")
+	c, refusal := s.personOf(key)
+	if refusal != nil {
+		return "", refusal
 	}
 	code := newID("oaz_") + newID("")
 	s.oauth.keepCode(code, &oauthCode{clientID: a.client.id, redirectURI: a.redirectURI, challenge: a.challenge, key: hashKey(key),
@@ -187,15 +182,7 @@ func (a authorization) location(answer url.Values) string {
 	if a.state != "" {
 		answer.Set("state", a.state)
 	}
-	u, err := url.Parse(a.redirectURI)
-	if err != nil { // it was parsed when it was registered
-		panic(err)
-	}
-	if u.RawQuery != "" {
-		u.RawQuery += "&"
-	}
-	u.RawQuery += answer.Encode()
-	return u.String()
+	return withAnswer(a.redirectURI, answer)
 }
 
 func (a authorization) refused(refusal *apiError) *document {
@@ -207,29 +194,20 @@ func redirect(location string) *document {
 		header: http.Header{"Location": {location}, "Referrer-Policy": {"no-referrer"}}}
 }
 
-// page shows what the client asks for. A form's redirects count as its targets, so the client's scheme is one.
+// page shows what the client asks for.
 func (a authorization) page(problem string) (*document, error) {
-	out, err := htmlPage(authorizationPage, map[string]any{"Client": a.client.name, "RedirectURI": a.redirectURI, "Scopes": a.scopes,
-		"Problem": problem})
+	return pageToSendOn(authorizationPage, a.redirectURI, problem, map[string]any{"Client": a.client.name, "RedirectURI": a.redirectURI,
+		"Scopes": a.scopes})
+}
+
+// problemPage tells a person what is wrong with the address that they were sent to.
+func problemPage(title string, refusal *apiError) (*document, error) {
+	out, err := htmlPage(refusalPage, map[string]any{"Title": title, "Message": refusal.message})
 	if err != nil {
 		return nil, err
 	}
-	scheme, _, _ := strings.Cut(a.redirectURI, ":")
-	policy := out.header.Get("Content-Security-Policy")
-	out.header.Set("Content-Security-Policy", strings.Replace(policy, "form-action 'self'", "form-action 'self' "+scheme+":", 1))
-	if problem != "" {
-		out.status = http.StatusForbidden
-	}
+	out.status = http.StatusBadRequest
 	return out, nil
-}
-
-func authorizationProblem(refusal *apiError) (*document, error) {
-	var buf strings.Builder
-	if err := authorizationErrorPage.Execute(&buf, refusal.message); err != nil {
-		return nil, err
-	}
-	return &document{status: http.StatusBadRequest, contentType: "text/html; charset=utf-8", body: []byte(buf.String()),
-		header: http.Header{"Content-Security-Policy": {"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}}}, nil
 }
 
 // formBody reads a body that must be a form.

@@ -19,15 +19,17 @@ var oauthScopes = []string{
 // scopeRoutes are the routes that an OAuth access token may call, each with the scope that it takes. A route that is not here is
 // refused: it is the account's own business, and no scope of the contract speaks of it.
 var scopeRoutes = map[string]string{
-	"GET /v1/agents":                               "agents:read",
-	"GET /v1/agents/{agent_id}":                    "agents:read",
-	"GET /v1/agents/{agent_id}/permissions":        "agents:read",
-	"POST /v1/agents/register":                     "agents:write",
-	"PATCH /v1/agents/{agent_id}":                  "agents:write",
-	"DELETE /v1/agents/{agent_id}":                 "agents:write",
-	"POST /v1/agents/{agent_id}/unblock":           "agents:write",
-	"POST /v1/services/grant":                      "agents:write",
-	"DELETE /v1/services/agents/{agent_id}/revoke": "agents:write",
+	"GET /v1/agents":                                  "agents:read",
+	"GET /v1/agents/{agent_id}":                       "agents:read",
+	"GET /v1/agents/{agent_id}/permissions":           "agents:read",
+	"POST /v1/agents/register":                        "agents:write",
+	"PATCH /v1/agents/{agent_id}":                     "agents:write",
+	"DELETE /v1/agents/{agent_id}":                    "agents:write",
+	"POST /v1/agents/{agent_id}/unblock":              "agents:write",
+	"POST /v1/agents/{agent_id}/enrollment-challenge": "agents:write", // (contract: endpoints 4.6)
+	"POST /v1/agents/{agent_id}/enroll":               "agents:write",
+	"POST /v1/services/grant":                         "agents:write",
+	"DELETE /v1/services/agents/{agent_id}/revoke":    "agents:write",
 
 	"GET /v1/services":                               "services:read",
 	"GET /v1/services/templates":                     "services:read",

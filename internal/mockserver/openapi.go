@@ -67,7 +67,7 @@ func describeRoutes(table []route) *openapi.Document {
 		Paths: map[string]map[string]*openapi.Operation{},
 		Components: openapi.Components{Responses: map[string]*openapi.Response{}, SecuritySchemes: map[string]openapi.SecurityScheme{"bearer": {
 			Type: "http", Scheme: "bearer", Description: "An API key (sk_live_…), a partner's grant token (sk_grant_…), an OAuth " +
-				"access token, or a token that an agent has signed (JWTs)."}}}}
+				"access token, or a token that an agent has signed (JWTs); for an agent's enrolment also its ticket (etk_…)."}}}}
 	refusal := d.of(reflect.TypeFor[errorBody]())
 	for status, codes := range errorCodes {
 		texts := make([]any, len(codes))
@@ -152,7 +152,7 @@ func (d *describer) operation(r *route) *openapi.Operation {
 		oauthRefusals(op)
 	}
 	if r.sendsOn {
-		op.Responses["303"] = &openapi.Response{Description: "On to the redirect URI of the client, with a code or an error."}
+		op.Responses["303"] = &openapi.Response{Description: "On to the redirect URI of the client or the callback, with a code, a ticket or an error."}
 		for _, status := range []string{"400", "403"} {
 			op.Responses[status] = &openapi.Response{Description: "The page, with what is wrong.", Content: op.Responses["200"].Content}
 		}

@@ -104,6 +104,7 @@ func routes() []route {
 		teamRoutes(),
 		agentRoutes(),
 		agentKeyRoutes(),
+		agentApprovalRoutes(),
 		passportRoutes(),
 		missionRoutes(),
 		serviceRoutes(),
