@@ -60,6 +60,7 @@ func TestTriageWithoutTickets(t *testing.T) {
 
 func TestTriageLiveNeedsKeys(t *testing.T) {
 	t.Setenv("STACK_API_KEY", "")
+	t.Setenv("STACK_AUTH_INTERACTIVE", "false")
 	t.Setenv("OPENAI_API_KEY", "")
 	var o, d bytes.Buffer
 	err := run(t.Context(), settings{live: true}, strings.NewReader(""), &o, &d)
