@@ -24,9 +24,7 @@ type credentials struct {
 	person opener // who will sign in
 }
 
-func (c credentials) isZero() bool {
-	return c.key.IsZero() && c.bearer == nil && c.file == "" && c.person == nil
-}
+func (c credentials) isZero() bool { return c.key.IsZero() && c.bearer == nil && c.file == "" }
 
 // authenticate gives the transport what it sends as bearer.
 func (c credentials) authenticate(t *transport) error {

@@ -29,13 +29,14 @@ const (
 //
 // The key lies in ~/.stack/agents/<agentID>.json, in a file that only this user can read (mode 0600); the Python SDK finds it
 // there as well, and the other way round. Where there is none, the first call makes one on this machine and enrols it with the
-// API key of [WithAPIKey] or STACK_API_KEY, or with what else [New] finds; processes that do so at the
-// same time end up with the same key. Where there is nothing of it and New would ask a person to sign in, the person is asked to
-// approve the key instead, on a page of the dashboard: at STACK_DASHBOARD_URL, else at http://localhost:3100 for a base URL that
-// is plain http on a loopback address, else at https://getstack.run. So an API key that there is saves the person the
-// question, even in a terminal. The API key serves for nothing else and is not needed once the agent has its key. A key
-// that was enrolled elsewhere later takes this one's place: calls fail with code INVALID_AGENT_TOKEN then. Once the file is moved away,
-// the next client makes a new key; a client keeps the one that it has found.
+// API key of [WithAPIKey] or STACK_API_KEY, or with what else [New] finds; processes that do so at the same time end up with the
+// same key. The API key serves for nothing else and is not needed once the agent has its key. A key that was enrolled elsewhere
+// later takes this one's place: calls fail with code INVALID_AGENT_TOKEN then. Once the file is moved away, the next client makes a
+// new key; a client keeps the one that it has found.
+//
+// Where New would ask a person to sign in, the person is asked to approve the key instead, on a page of the dashboard: at
+// STACK_DASHBOARD_URL, else at http://localhost:3100 for a base URL that is plain http on a loopback address, else at
+// https://getstack.run. So an API key that there is saves the person the question, also in a terminal. (contract: endpoints 4.6)
 //
 // It fails with a [*ParamError] for what is no agent id. The first call fails, before it is sent, with [ErrNoCredentials] when
 // there is neither a key nor an API key nor a person to ask, with [ErrSignInRequired] when the person refuses or does not answer in

@@ -274,6 +274,30 @@ func TestBrowserSignInFailures(t *testing.T) {
 	}
 }
 
+// A server that answers halves is told so, and no half a session is kept.
+func TestBrowserSignInHalves(t *testing.T) {
+	for path, says := range map[string]string{"/oauth/register": "no client_id", "/oauth/token": "no refresh_token"} {
+		t.Run(says, func(t *testing.T) {
+			t.Setenv("HOME", t.TempDir())
+			d := newDesk(t)
+			through := transportFunc(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path != path {
+					return d.Transport().RoundTrip(r)
+				}
+				return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}},
+					Body: io.NopCloser(strings.NewReader(`{"access_token":"hidden","token_type":"Bearer"}`))}, nil
+			})
+			err := failure(d.client(t, d.ApproveSignIn, stack.WithHTTPClient(&http.Client{Transport: through})).Agents.List(t.Context()))
+			var refused *stack.Error
+			require.ErrorAs(t, err, &refused)
+			assert.Contains(t, refused.Message, says)
+			assert.NotContains(t, err.Error(), "hidden")
+			_, err = os.Stat(d.credentials())
+			require.ErrorIs(t, err, os.ErrNotExist)
+		})
+	}
+}
+
 // Nobody is troubled when there would be no place for the session.
 func TestBrowserSignInHasNoPlace(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,7 +44,7 @@ func registerClient(ctx context.Context, t *transport, r clientRegistration) (cl
 		return "", err
 	}
 	if client.ClientID == "" {
-		return "", &DecodeError{Method: cl.method, Route: cl.pattern, Err: errors.New("it has no client_id")}
+		return "", &Error{Code: unknownCode, Method: cl.method, Route: cl.pattern, Message: "the answer has no client_id"}
 	}
 	return client.ClientID, nil
 }

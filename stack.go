@@ -192,7 +192,7 @@ func WithPollInterval(interval time.Duration) Option {
 // what to authenticate as well. With [WithAgent] the calls are the agent's, and what is found here enrols its key.
 //
 // It fails with a [*ParamError] for a bad option or credentials file, and with [ErrNoCredentials] when there is nothing to
-// authenticate with and no WithAgent. It makes no network call. (contract: endpoints 4.1, 4.2 and 4.5)
+// authenticate with, nobody to ask and no WithAgent. It makes no network call. (contract: endpoints 4.1, 4.2 and 4.5)
 func New(opts ...Option) (*Client, error) {
 	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
 		logger: slog.New(slog.DiscardHandler)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
@@ -28,8 +29,12 @@ SCOPES = (
 
 # What a person does in the browser that was opened: they look at the page, press a button, and are sent on.
 PERSON = """
+import fcntl
 import os
 import sys
+
+log = open(os.environ["PERSON_LOG"], "a")
+fcntl.flock(log, fcntl.LOCK_SH)  # until the program ends: the browser outlives who has opened it
 
 import httpx
 
@@ -38,8 +43,7 @@ assert (page.status_code, page.headers["content-type"]) == (200, "text/html; cha
 pressed = httpx.post(sys.argv[1], data={"api_key": os.environ["PERSON_KEY"], "decision": os.environ["PERSON_DECISION"]})
 assert pressed.status_code == 303, pressed.text
 shown = httpx.get(pressed.headers["location"])
-with open(os.environ["PERSON_LOG"], "a") as log:
-    log.write(f"{sys.argv[1]} {shown.status_code}\\n")
+log.write(f"{sys.argv[1]} {shown.status_code}\\n")
 """
 
 GO = """package main
@@ -143,10 +147,11 @@ class Desk:
 
     def visits(self) -> list[Visit]:
         """What the person did since the last time."""
-        if not self.log.exists():
-            return []
-        lines = self.log.read_text().splitlines()
-        self.log.unlink()
+        with self.log.open("a+") as log:
+            fcntl.flock(log, fcntl.LOCK_EX)  # the person has finished
+            log.seek(0)
+            lines = log.read().splitlines()
+            log.truncate(0)
         return [Visit(url, int(status)) for url, status in (line.split() for line in lines)]
 
     def actions(self) -> list[str]:
