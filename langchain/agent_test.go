@@ -3,7 +3,6 @@ package langchain_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -74,37 +73,6 @@ func TestSchemaOnTheWire(t *testing.T) {
 	})
 }
 
-func TestParallelCalls(t *testing.T) {
-	t.Parallel()
-	tests := map[string][]call{
-		"different": {{"c1", "post", `{"channel":"#a","text":"x"}`}, {"c2", "post", `{"channel":"#b","text":"y"}`}},
-		"identical": {{"c1", "post", `{"channel":"#a","text":"x"}`}, {"c2", "post", `{"channel":"#a","text":"x"}`}},
-	}
-	for name, calls := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			made, post := poster(t)
-			ts := []tools.Tool{post}
-			llm, script := scriptedOpenAI(t, openAIAnswer("I post both.", calls...), openAIAnswer("Done."))
-			out, err := run(t.Context(), langchain.Model(llm, ts...), "Post", ts)
-			require.NoError(t, err)
-			assert.Equal(t, "Done.", out)
-
-			var wantPosts []string
-			wantLines := []string{"system: You are a helpful AI assistant.", "user: Post"}
-			for _, c := range calls {
-				var in postIn
-				require.NoError(t, json.Unmarshal([]byte(c.args), &in))
-				wantPosts = append(wantPosts, in.Channel+": "+in.Text)
-				wantLines = append(wantLines, fmt.Sprintf("assistant %s=post(%s)", c.id, c.args),
-					fmt.Sprintf("tool %s: posted %q", c.id, in.Text))
-			}
-			assert.Equal(t, wantPosts, made.all())
-			assert.Equal(t, wantLines, script.all()[1].lines())
-		})
-	}
-}
-
 func TestAnthropicTextThenCalls(t *testing.T) {
 	t.Parallel()
 	made, post := poster(t)
@@ -161,26 +129,6 @@ func TestArg1(t *testing.T) {
 	})
 }
 
-func TestModelMendsItsArguments(t *testing.T) {
-	t.Parallel()
-	made, post := poster(t)
-	ts := []tools.Tool{post}
-	llm, script := scriptedOpenAI(t,
-		openAIAnswer("", call{"c1", "post", `{"channel":"#a"}`}),
-		openAIAnswer("", call{"c2", "post", `{"channel":"#a","text":"x","urgent":true}`}),
-		openAIAnswer("", call{"c3", "post", `{"channel":"#a","text":5}`}),
-		openAIAnswer("", call{"c4", "post", `{"channel":"#a","text":"x"}`}),
-		openAIAnswer("Done."))
-	_, err := run(t.Context(), langchain.Model(llm, ts...), "Post", ts)
-	require.NoError(t, err)
-	assert.Equal(t, []string{"#a: x"}, made.all())
-	lines := script.all()[4].lines()
-	assert.Contains(t, lines[3], `required: missing properties: [\"text\"]`)
-	assert.Contains(t, lines[5], `unexpected additional properties [\"urgent\"]`)
-	assert.Contains(t, lines[7], `text: type: 5 has type \"integer\", want \"string\"`)
-	assert.Equal(t, `tool c4: posted "x"`, lines[9])
-}
-
 // A ReAct agent passes on fences and what the model made up after its input.
 func TestOneShotAgent(t *testing.T) {
 	t.Parallel()
@@ -196,143 +144,6 @@ func TestOneShotAgent(t *testing.T) {
 	assert.Equal(t, "Done.", strings.TrimSpace(out))
 	assert.Equal(t, []string{"#a: x"}, made.all())
 	assert.Empty(t, script.all()[0].Tools)
-}
-
-// twoCalls is an answer that calls the tool of the name and then post.
-func twoCalls(name string) string {
-	return openAIAnswer("", call{"c1", name, `{}`}, call{"c2", "post", `{"channel":"#a","text":"x"}`})
-}
-
-func TestFailureOfAFunction(t *testing.T) {
-	t.Parallel()
-	made, post := poster(t)
-	lookup := langchain.Must(langchain.NewTool("lookup", "Look up.",
-		func(context.Context, struct{}) (string, error) { return "", errors.New("no such ticket") }))
-	ts := []tools.Tool{lookup, post}
-	llm, script := scriptedOpenAI(t, twoCalls("lookup"), openAIAnswer("Done."))
-	out, err := run(t.Context(), langchain.Model(llm, ts...), "Go", ts)
-	require.NoError(t, err)
-	assert.Equal(t, "Done.", out)
-	assert.Equal(t, []string{"#a: x"}, made.all())
-	assert.Equal(t, `tool c1: {"error":{"code":"FAILED","message":"no such ticket"}}`, script.all()[1].lines()[3])
-}
-
-func TestFailuresThatEndTheRun(t *testing.T) {
-	t.Parallel()
-	revoked := &stack.Error{Status: 401, Code: "PASSPORT_REVOKED"}
-	ended := &stack.MissionEndedError{
-		MissionID: "ms_1", State: stack.MissionRevoked, Err: &stack.Error{Status: 403, Message: "Mission ms_1 is revoked"},
-	}
-	tests := map[string]struct {
-		fn    func(context.Context, struct{}) (string, error)
-		check func(*testing.T, error)
-	}{
-		"mission ended": {
-			func(context.Context, struct{}) (string, error) { return "", ended },
-			func(t *testing.T, err error) {
-				var got *stack.MissionEndedError
-				require.ErrorAs(t, err, &got)
-				assert.Equal(t, "ms_1", got.MissionID)
-			},
-		},
-		"passport revoked": {
-			func(context.Context, struct{}) (string, error) { return "", revoked },
-			func(t *testing.T, err error) { require.ErrorIs(t, err, stack.ErrPassportRevoked) },
-		},
-		"cap reached": {
-			func(context.Context, struct{}) (string, error) {
-				return "", &stack.Error{Status: 403, Code: "MISSION_CAP_EXCEEDED"}
-			},
-			func(t *testing.T, err error) { require.ErrorIs(t, err, stack.ErrMissionCapExceeded) },
-		},
-		"panic": {
-			func(context.Context, struct{}) (string, error) { panic("boom") },
-			func(t *testing.T, err error) {
-				var got *tool.PanicError
-				require.ErrorAs(t, err, &got)
-				assert.Equal(t, "boom", got.Value)
-			},
-		},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			made, post := poster(t)
-			act := langchain.Must(langchain.NewTool("act", "Act.", tt.fn))
-			ts := []tools.Tool{act, post}
-			llm, script := scriptedOpenAI(t, twoCalls("act"))
-			_, err := run(t.Context(), langchain.Model(llm, ts...), "Go", ts)
-			require.Error(t, err)
-			tt.check(t, err)
-			assert.Contains(t, err.Error(), "tool act: ")
-			assert.Empty(t, made.all(), "the later call of the answer was made")
-			assert.Len(t, script.all(), 1)
-		})
-	}
-}
-
-func TestCancelInsideATool(t *testing.T) {
-	t.Parallel()
-	tests := map[string]string{
-		"with a call after it": twoCalls("stop"),
-		"in the last call":     openAIAnswer("", call{"c1", "stop", `{}`}), // the next model call is what notices
-	}
-	for name, answer := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			cause := &stack.MissionEndedError{MissionID: "ms_1", Err: &stack.Error{Status: 403}}
-			ctx, cancel := context.WithCancelCause(t.Context())
-			defer cancel(nil)
-			made, post := poster(t)
-			stop := langchain.Must(langchain.NewTool("stop", "Stop.",
-				func(context.Context, struct{}) (string, error) { cancel(cause); return "stopped", nil }))
-			ts := []tools.Tool{stop, post}
-			llm, script := scriptedOpenAI(t, answer)
-			_, err := run(ctx, langchain.Model(llm, ts...), "Go", ts)
-			var got *stack.MissionEndedError
-			require.ErrorAs(t, err, &got)
-			assert.Same(t, cause, got)
-			assert.Empty(t, made.all(), "the later call of the answer was made")
-			assert.Len(t, script.all(), 1)
-		})
-	}
-}
-
-func TestCancelDuringAModelCall(t *testing.T) {
-	t.Parallel()
-	cause := errors.New("the Mission has ended")
-	_, post := poster(t)
-	ts := []tools.Tool{post}
-
-	t.Run("before the answer", func(t *testing.T) {
-		t.Parallel()
-		ctx, cancel := context.WithCancelCause(t.Context())
-		llm, _ := newOpenAI(t, func(_ http.ResponseWriter, r *http.Request, _ int, _ openAIRequest) {
-			cancel(cause)
-			<-r.Context().Done()
-		})
-		_, err := run(ctx, langchain.Model(llm, ts...), "Go", ts)
-		require.ErrorIs(t, err, cause)
-	})
-	t.Run("in the middle of a stream", func(t *testing.T) {
-		t.Parallel()
-		ctx, cancel := context.WithCancelCause(t.Context())
-		llm, script := newOpenAI(t, func(w http.ResponseWriter, r *http.Request, _ int, _ openAIRequest) {
-			write(w, `data: {"choices":[{"index":0,"delta":{"content":"Half an"}}]}`+"\n\n")
-			assert.NoError(t, http.NewResponseController(w).Flush())
-			<-r.Context().Done()
-		})
-		model := langchain.Model(llm, ts...)
-		model.StreamWithTools = true
-		executor := agents.NewExecutor(agents.NewOpenAIFunctionsAgent(model, ts))
-		out, err := chains.Run(ctx, executor, "Go", chains.WithStreamingFunc(func(context.Context, []byte) error {
-			cancel(cause)
-			return nil
-		}))
-		require.ErrorIs(t, err, cause)
-		assert.Empty(t, out)
-		assert.True(t, script.all()[0].Stream)
-	})
 }
 
 func TestNoStreamingWithTools(t *testing.T) {

@@ -2,6 +2,9 @@ package langchain
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -162,4 +165,33 @@ func join(a, b string) string {
 		return a + b
 	}
 	return a + "\n" + b
+}
+
+var (
+	errBrokenStream = fmt.Errorf("langchain: the model's stream broke off: %w", io.ErrUnexpectedEOF)
+	errMixedCalls   = errors.New("langchain: the provider mixes its streamed tool calls; ask it without streaming")
+)
+
+// checkStreamed finds what the OpenAI client does not see in a stream: that it ended early, be it after an error that the
+// provider reported in it, and that the arguments of several calls became those of one.
+func checkStreamed(response *llms.ContentResponse) error {
+	for _, choice := range response.Choices {
+		// That client always has these two. A whole stream has a reason at its end, or usage after that.
+		input, isInt := choice.GenerationInfo["PromptTokens"].(int)
+		output, _ := choice.GenerationInfo["CompletionTokens"].(int)
+		if isInt && input+output == 0 && choice.StopReason == "" {
+			return errBrokenStream
+		}
+		for _, call := range choice.ToolCalls {
+			if call.FunctionCall == nil {
+				continue
+			}
+			var first json.RawMessage
+			arguments := json.NewDecoder(strings.NewReader(call.FunctionCall.Arguments))
+			if call.FunctionCall.Name == "" || arguments.Decode(&first) == nil && arguments.More() {
+				return errMixedCalls
+			}
+		}
+	}
+	return nil
 }

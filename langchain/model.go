@@ -20,8 +20,9 @@ type ToolModel struct {
 	// clients report only a part of that. Give a handler to this model or to the one inside. A [Handler] may be given to both.
 	CallbacksHandler callbacks.Handler
 
-	// StreamWithTools lets calls that carry tools stream. It is off because langchaingo's OpenAI client mixes up streamed
-	// tool calls of some providers and takes a broken stream for an answer. Calls without tools stream as they are asked to.
+	// StreamWithTools lets calls that carry tools stream. It is off because langchaingo's OpenAI client joins streamed tool
+	// calls without looking at which is which, which some providers mix; a call that fails then says so. It also streams the
+	// calls' JSON to the function. Calls without tools stream as they are asked to.
 	StreamWithTools bool
 
 	inner      llms.Model
@@ -38,7 +39,7 @@ var _ llms.Model = (*ToolModel)(nil)
 // On the way in, functions are declared as tools, with their real schemas, and earlier calls are replayed in a form that
 // OpenAI and Anthropic both take. On the way out, the parts of one answer are put together. A call whose context is done
 // fails with [context.Cause] of it, whatever the client made of that, so a run on a Mission's context ends with the
-// Mission's error.
+// Mission's error. A stream that breaks off, which the OpenAI client takes for an answer, fails with io.ErrUnexpectedEOF.
 //
 // Every call fails when inner is nil or two tools have names that are equal without regard to case, since agents would
 // call the later one for both.
@@ -106,10 +107,11 @@ func (m *ToolModel) generate(
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	var alternatives bool // whether several choices are several answers
+	var alternatives, streamed bool // alternatives: several choices are several answers
 	last := func(o *llms.CallOptions) {
 		m.declare(o)
 		alternatives = o.N > 1 || o.CandidateCount > 1
+		streamed = o.StreamingFunc != nil || o.StreamingReasoningFunc != nil
 	}
 	response, err := m.inner.GenerateContent(ctx, messages, append(slices.Clip(options), last)...)
 	if ctx.Err() != nil { // clients return a text for it, or half an answer without an error
@@ -118,7 +120,14 @@ func (m *ToolModel) generate(
 	if err != nil || response == nil {
 		return response, err
 	}
-	return answer(response, alternatives), nil
+	response = answer(response, alternatives)
+	if streamed {
+		err = checkStreamed(response)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return response, nil
 }
 
 // declare turns functions into tools and gives those it knows their schema. Slices behind the options are shared, so it

@@ -239,11 +239,7 @@ func checkAnthropic(t *testing.T, r anthropicRequest) {
 
 func scriptedAnthropic(t *testing.T, answers ...string) (*anthropic.LLM, *script[anthropicRequest]) {
 	t.Helper()
-	s, url := serve(t, checkAnthropic, inTurn[anthropicRequest](t, answers))
-	llm, err := anthropic.New(
-		anthropic.WithToken("key"), anthropic.WithBaseURL(url+"/v1"), anthropic.WithModel("claude-sonnet-4"))
-	require.NoError(t, err)
-	return llm, s
+	return newAnthropic(t, inTurn[anthropicRequest](t, answers))
 }
 
 func anthropicAnswer(blocks ...anthropicBlock) string {
