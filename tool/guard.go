@@ -2,8 +2,13 @@ package tool
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf16"
 
 	"github.com/getstack-go/stack"
 )
@@ -55,8 +60,8 @@ const (
 )
 
 // Guard makes a tool of t whose answers are scanned for prompt injection before a model sees them: what a service returns
-// was often written by a stranger. Failures of which the model would be told are scanned as well, since they may quote the
-// service.
+// was often written by a stranger. JSON is scanned as a model reads it, without its quotes and escapes. Failures of which the
+// model would be told are scanned as well, since they may quote the service.
 //
 // When the scan itself fails, the answer is withheld, or the run ends where the tool's policy says so of that error, as
 // of a revoked passport. A call that has acted is never reported as one that has not. Each scan counts on the plan's meter.
@@ -139,7 +144,7 @@ func (g *guard) check(ctx context.Context, t *Tool, out Outcome) Outcome {
 }
 
 func (g *guard) scan(ctx context.Context, name, text string) (*stack.ScanResult, error) {
-	params := stack.ScanParams{Content: text, Context: g.params.Context, Source: "tool " + name}
+	params := stack.ScanParams{Content: legible(text), Context: g.params.Context, Source: "tool " + name}
 	if g.params.Passport != nil {
 		token, err := g.params.Passport(ctx)
 		if err != nil {
@@ -148,4 +153,65 @@ func (g *guard) scan(ctx context.Context, name, text string) (*stack.ScanResult,
 		params.PassportToken = token
 	}
 	return g.scanner.Scan(ctx, params)
+}
+
+// Escapes of JSON.
+var (
+	escapes      = regexp.MustCompile(`(?:\\u[0-9a-fA-F]{4})+|\\[nrtbf"/\\]`)
+	shortEscapes = strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\b`, "\b", `\f`, "\f", `\"`, `"`, `\/`, "/", `\\`, `\`)
+)
+
+// legible is a text as a scanner has to see it: as it is, and then what is in it without JSON's quotes and escapes. A model reads
+// through them, but they break up the words of an attack, as a line break in a string does, and make it look like a quotation.
+func legible(text string) string {
+	const nesting = 4 // of JSON in strings of JSON
+	all := []string{text}
+	var read func(text string, depth int)
+	say := func(said string, depth int) {
+		all = append(all, said)
+		read(said, depth-1)
+	}
+	read = func(text string, depth int) {
+		text = strings.TrimSpace(text)
+		if depth == 0 || text == "" {
+			return
+		}
+		if !strings.ContainsRune(`{["`, rune(text[0])) {
+			if plain := escapes.ReplaceAllStringFunc(text, unescape); plain != text {
+				say(plain, depth)
+			}
+			return
+		}
+		values := json.NewDecoder(strings.NewReader(text))
+		for {
+			value, err := values.Token()
+			if err != nil { // the end, or where it is cut or no JSON any more
+				if rest := strings.TrimLeft(text[values.InputOffset():], " \t\r\n,:{[\""); rest != "" {
+					say(rest, depth)
+				}
+				return
+			}
+			if said, ok := value.(string); ok {
+				say(said, depth)
+			}
+		}
+	}
+	read(text, nesting)
+	return strings.Join(all, "\n")
+}
+
+// unescape undoes one escape, or a row of those with four digits: two of them may be one character.
+func unescape(escape string) string {
+	if escape[1] != 'u' {
+		return shortEscapes.Replace(escape)
+	}
+	var units []uint16
+	for _, digits := range strings.Split(escape[2:], `\u`) {
+		n, err := strconv.ParseUint(digits, 16, 16)
+		if err != nil {
+			return escape // the expression gives only what parses
+		}
+		units = append(units, uint16(n))
+	}
+	return string(utf16.Decode(units))
 }
