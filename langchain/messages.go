@@ -1,6 +1,8 @@
 package langchain
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,14 +65,14 @@ func resultMessage(result llms.ToolCallResponse) llms.MessageContent {
 	return llms.MessageContent{Role: llms.ChatMessageTypeTool, Parts: []llms.ContentPart{result}}
 }
 
-// splitParts separates the calls of a message from the rest of it, without empty texts.
+// splitParts separates the calls of a message from the rest of it, without blank texts.
 func splitParts(parts []llms.ContentPart) (rest []llms.ContentPart, calls []llms.ToolCall) {
 	for _, part := range parts {
 		switch part := part.(type) {
 		case llms.ToolCall:
 			calls = append(calls, part)
 		case llms.TextContent:
-			if part.Text != "" {
+			if strings.TrimSpace(part.Text) != "" { // Anthropic refuses what is only space
 				rest = append(rest, part)
 			}
 		default:
@@ -194,4 +196,51 @@ func checkStreamed(response *llms.ContentResponse) error {
 		}
 	}
 	return nil
+}
+
+// onlySpeech keeps from streaming functions the parts of tool calls, which langchaingo's OpenAI client gives them as JSON in
+// place of a text, and pieces of nothing.
+func onlySpeech(o *llms.CallOptions) {
+	if stream := o.StreamingFunc; stream != nil {
+		o.StreamingFunc = func(ctx context.Context, piece []byte) error {
+			if len(piece) == 0 || isCallPart(piece) {
+				return nil
+			}
+			return stream(ctx, piece)
+		}
+	}
+	if stream := o.StreamingReasoningFunc; stream != nil {
+		o.StreamingReasoningFunc = func(ctx context.Context, reasoning, piece []byte) error {
+			if isCallPart(piece) {
+				piece = nil
+			}
+			if len(reasoning)+len(piece) == 0 {
+				return nil
+			}
+			return stream(ctx, reasoning, piece)
+		}
+	}
+}
+
+// isCallPart reports whether a streamed piece is a list of parts of calls, and nothing but that.
+func isCallPart(piece []byte) bool {
+	var parts []struct {
+		ID       string          `json:"id"`
+		Type     string          `json:"type"`
+		Function json.RawMessage `json:"function"`
+	}
+	if !bytes.HasPrefix(piece, []byte("[{")) {
+		return false
+	}
+	list := json.NewDecoder(bytes.NewReader(piece))
+	list.DisallowUnknownFields()
+	if list.Decode(&parts) != nil || list.More() {
+		return false
+	}
+	for _, part := range parts {
+		if part.Function == nil {
+			return false
+		}
+	}
+	return true
 }

@@ -21,8 +21,8 @@ type ToolModel struct {
 	CallbacksHandler callbacks.Handler
 
 	// StreamWithTools lets calls that carry tools stream. It is off because langchaingo's OpenAI client joins streamed tool
-	// calls without looking at which is which, which some providers mix; a call that fails then says so. It also streams the
-	// calls' JSON to the function. Calls without tools stream as they are asked to.
+	// calls without looking at which is which, which some providers mix; what shows that they were is an error then. The
+	// streaming function is given what the model says, not its tool calls. Calls without tools stream as they are asked to.
 	StreamWithTools bool
 
 	inner      llms.Model
@@ -158,5 +158,6 @@ func (m *ToolModel) declare(o *llms.CallOptions) {
 		if !m.StreamWithTools {
 			o.StreamingFunc, o.StreamingReasoningFunc = nil, nil
 		}
+		onlySpeech(o)
 	}
 }

@@ -1,6 +1,7 @@
 package langchain
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,9 @@ var (
 	ErrNoAnswer = errors.New("langchain: the model's answer is empty")
 )
 
+// ended is what the model is told, should the conversation go on, of a call that ended the run or was ended with it.
+const ended = `{"error":{"code":"RUN_ENDED","message":"the run ended; whether the call was made is not known"}}`
+
 // RunParams describes a run of [Run].
 type RunParams struct {
 	// Messages begin the conversation; there must be at least one. Foreign text belongs into messages of the human and the
@@ -45,7 +49,7 @@ type RunParams struct {
 	// MaxIterations bounds how often the model is asked; default: DefaultMaxIterations.
 	MaxIterations int
 	// MaxTokens bounds the sum of the tokens that models report, sent and received; 0 is no bound. It is looked at after
-	// each answer, so the last one may cross it.
+	// each answer and the calls in it, so the last one may cross it.
 	MaxTokens int
 	// MaxParallel bounds how many calls of one answer run at the same time; default: DefaultMaxParallel.
 	MaxParallel int
@@ -76,7 +80,7 @@ type RunCall struct {
 // RunUsage sums what the models reported. What a provider does not report counts as nothing.
 type RunUsage struct {
 	ModelCalls   int
-	InputTokens  int
+	InputTokens  int // what was sent, with what the provider has in its cache
 	OutputTokens int
 }
 
@@ -89,7 +93,7 @@ type RunUsage struct {
 // for the model.
 //
 // The model is wrapped in [Model], unless it is a [*ToolModel] already, which may have a CallbacksHandler: that is told of
-// the tool calls and of the end as well.
+// the tool calls, one by one, and of the end as well.
 //
 // Run fails with [ErrMaxIterations], [ErrMaxTokens], [ErrLength], [ErrRefused] and [ErrNoAnswer]; with the error of the model
 // or of a tool; and with the cause of the context's end, which in a Mission's context is why the Mission is over. The
@@ -99,7 +103,9 @@ func Run(ctx context.Context, model llms.Model, params RunParams) (*RunResult, e
 	if err != nil {
 		return nil, err
 	}
-	err = r.loop(ctx)
+	if err = r.loop(ctx); err != nil {
+		r.handler.HandleChainError(ctx, err)
+	}
 	return &r.RunResult, err
 }
 
@@ -174,6 +180,9 @@ func definitions(tools []*Tool) []llms.Tool {
 
 func (r *run) loop(ctx context.Context) error {
 	for range r.MaxIterations {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if r.MaxTokens > 0 && r.Usage.InputTokens+r.Usage.OutputTokens >= r.MaxTokens {
 			return ErrMaxTokens
 		}
@@ -191,6 +200,9 @@ func (r *run) loop(ctx context.Context) error {
 		if err = r.call(ctx, choice.ToolCalls); err != nil {
 			return err
 		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return ErrMaxIterations
 }
@@ -214,12 +226,7 @@ func (r *run) ask(ctx context.Context) (*llms.ContentChoice, error) {
 	if choice.Content != "" {
 		message.Parts = append(message.Parts, llms.TextContent{Text: choice.Content})
 	}
-	switch choice.StopReason { // OpenAI's words, and Anthropic's
-	case "length", "max_tokens":
-		err = ErrLength
-	case "content_filter", "refusal":
-		err = ErrRefused
-	default:
+	if err = unfinished(choice.StopReason); err == nil {
 		for i := range choice.ToolCalls {
 			if choice.ToolCalls[i].ID == "" { // a result must say of which call it is
 				choice.ToolCalls[i].ID = fmt.Sprintf("call_%d", len(r.Calls)+i+1)
@@ -236,17 +243,34 @@ func (r *run) ask(ctx context.Context) (*llms.ContentChoice, error) {
 	return choice, err
 }
 
-// tokens are what an answer used. OpenAI's and Anthropic's clients name them each in their way.
-func tokens(choice *llms.ContentChoice) (input, output int) {
-	of := func(names ...string) (n int) {
-		for _, name := range names {
-			if v, ok := choice.GenerationInfo[name].(int); ok {
-				n = v
-			}
-		}
-		return n
+// unfinished says what is wrong with an answer that ended for the reason. Each provider has words of its own.
+func unfinished(reason string) error {
+	switch strings.ReplaceAll(strings.TrimPrefix(strings.ToLower(reason), "finishreason"), "_", "") {
+	case "length", "maxtokens", "modellength", "modelcontextwindowexceeded":
+		return ErrLength
+	case "contentfilter", "contentfiltered", "refusal", "safety", "recitation", "guardrailintervened":
+		return ErrRefused
 	}
-	return of("PromptTokens", "InputTokens"), of("CompletionTokens", "OutputTokens")
+	return nil
+}
+
+// tokens are what an answer used. langchaingo's clients name them each in their way. OpenAI counts what comes from its cache
+// as sent, Anthropic counts it apart.
+func tokens(choice *llms.ContentChoice) (input, output int) {
+	of := func(name string) int {
+		switch n := choice.GenerationInfo[name].(type) {
+		case int:
+			return n
+		case int32: // Google's
+			return int(n)
+		}
+		return 0
+	}
+	input = cmp.Or(of("PromptTokens"), of("input_tokens"))
+	if _, apart := choice.GenerationInfo["InputTokens"]; apart {
+		input = of("InputTokens") + of("CacheReadInputTokens") + of("CacheCreationInputTokens")
+	}
+	return input, cmp.Or(of("CompletionTokens"), of("OutputTokens"), of("output_tokens"))
 }
 
 // call runs the calls of one answer and takes their results into the conversation.
@@ -262,9 +286,14 @@ func (r *run) call(ctx context.Context, calls []llms.ToolCall) error {
 	)
 	for i, call := range calls {
 		turn <- struct{}{}
+		action := schema.AgentAction{ToolID: call.ID}
+		if call.FunctionCall != nil {
+			action.Tool, action.ToolInput = call.FunctionCall.Name, call.FunctionCall.Arguments
+		}
+		r.handler.HandleAgentAction(ctx, action)
 		running.Go(func() {
 			defer func() { <-turn }()
-			if outcomes[i] = r.one(ctx, call); outcomes[i].Abort {
+			if outcomes[i] = r.one(ctx, action); outcomes[i].Abort {
 				once.Do(func() { fatal = outcomes[i].Err })
 				cancel(outcomes[i].Err)
 			}
@@ -273,19 +302,18 @@ func (r *run) call(ctx context.Context, calls []llms.ToolCall) error {
 	running.Wait()
 	r.Calls = append(r.Calls, outcomes...)
 	for _, outcome := range outcomes {
-		r.RunResult.Messages = append(r.RunResult.Messages, resultMessage(llms.ToolCallResponse{ToolCallID: outcome.ID, Name: outcome.Tool,
-			Content: outcome.Output}))
+		result := llms.ToolCallResponse{ToolCallID: outcome.ID, Name: outcome.Tool, Content: outcome.Output}
+		if outcome.Abort {
+			result.Content = ended
+		}
+		r.RunResult.Messages = append(r.RunResult.Messages, resultMessage(result))
 	}
 	return fatal
 }
 
 // one runs one call.
-func (r *run) one(ctx context.Context, call llms.ToolCall) RunCall {
-	made := RunCall{ID: call.ID}
-	if call.FunctionCall != nil {
-		made.Tool, made.Arguments = call.FunctionCall.Name, call.FunctionCall.Arguments
-	}
-	r.handler.HandleAgentAction(ctx, schema.AgentAction{Tool: made.Tool, ToolInput: made.Arguments, ToolID: made.ID})
+func (r *run) one(ctx context.Context, call schema.AgentAction) RunCall {
+	made := RunCall{ID: call.ToolID, Tool: call.Tool, Arguments: call.ToolInput}
 	t, ok := r.set.Get(made.Tool)
 	if ok {
 		made.Outcome = t.Do(ctx, made.Arguments)

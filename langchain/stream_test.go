@@ -147,3 +147,54 @@ func TestMixedCallsInAStream(t *testing.T) {
 		})
 	}
 }
+
+// pieces is a model that streams what it is given, as langchaingo's OpenAI client does: parts of calls in place of texts.
+type pieces struct {
+	innerModel
+	all [][2]string // reasoning and text
+}
+
+func (m *pieces) GenerateContent(
+	ctx context.Context, _ []llms.MessageContent, options ...llms.CallOption,
+) (*llms.ContentResponse, error) {
+	var o llms.CallOptions
+	for _, opt := range options {
+		opt(&o)
+	}
+	for _, p := range m.all {
+		if err := o.StreamingFunc(ctx, []byte(p[1])); err != nil {
+			return nil, err
+		}
+		if err := o.StreamingReasoningFunc(ctx, []byte(p[0]), []byte(p[1])); err != nil {
+			return nil, err
+		}
+	}
+	return &llms.ContentResponse{}, nil
+}
+
+func TestOnlySpeechIsStreamed(t *testing.T) {
+	t.Parallel()
+	const part = `[{"type":"","function":{"name":"","arguments":"{\"a\":1}"}}]`
+	inner := &pieces{all: [][2]string{{"hm", ""}, {"", "a"}, {"", ""}, {"", part}, {"so", part},
+		{"", `[{"id":"c1"}]`}, {"", `[{"function":{},"price":3}]`}, {"", part + "."}, {"", "[{"}}}
+	_, post := poster(t)
+	model := langchain.Model(inner, post)
+	model.StreamWithTools = true
+	var said []string
+	var thought [][2]string
+	_, err := model.GenerateContent(t.Context(), nil,
+		llms.WithTools([]llms.Tool{{Type: "function", Function: &llms.FunctionDefinition{Name: "post"}}}),
+		llms.WithStreamingFunc(func(_ context.Context, piece []byte) error { said = append(said, string(piece)); return nil }),
+		llms.WithStreamingReasoningFunc(func(_ context.Context, reasoning, piece []byte) error {
+			thought = append(thought, [2]string{string(reasoning), string(piece)})
+			return nil
+		}))
+	require.NoError(t, err)
+	texts := []string{"a", `[{"id":"c1"}]`, `[{"function":{},"price":3}]`, part + ".", "[{"}
+	assert.Equal(t, texts, said)
+	want := [][2]string{{"hm", ""}, {"", "a"}, {"so", ""}}
+	for _, text := range texts[1:] {
+		want = append(want, [2]string{"", text})
+	}
+	assert.Equal(t, want, thought)
+}
