@@ -140,13 +140,6 @@ func TestRunBoundsParallelCalls(t *testing.T) {
 	assert.LessOrEqual(t, most.Load(), int32(2))
 }
 
-// finishing is an OpenAI answer with another reason to end.
-func finishing(reason, text string, calls ...call) string {
-	return strings.NewReplacer(`"finish_reason":"stop"`, `"finish_reason":"`+reason+`"`,
-		`"finish_reason":"tool_calls"`, `"finish_reason":"`+reason+`"`).Replace(openAIAnswer(text, calls...))
-}
-
-// Half an answer is no answer, and half a call is never made.
 func TestRunWithoutAnswer(t *testing.T) {
 	t.Parallel()
 	post := call{"c1", "post", `{"channel":"#a","text":"x"}`}
@@ -157,9 +150,6 @@ func TestRunWithoutAnswer(t *testing.T) {
 		text    string
 		posted  int
 	}{
-		"cut":              {[]string{finishing("length", "It begins")}, langchain.RunParams{}, langchain.ErrLength, "It begins", 0},
-		"cut in a call":    {[]string{finishing("length", "", post)}, langchain.RunParams{}, langchain.ErrLength, "", 0},
-		"kept back":        {[]string{finishing("content_filter", "")}, langchain.RunParams{}, langchain.ErrRefused, "", 0},
 		"empty":            {[]string{openAIAnswer(" ")}, langchain.RunParams{}, langchain.ErrNoAnswer, " ", 0},
 		"iterations":       {[]string{openAIAnswer("", post), openAIAnswer("", post)}, langchain.RunParams{MaxIterations: 2}, langchain.ErrMaxIterations, "", 2},
 		"tokens":           {[]string{openAIAnswer("", post)}, langchain.RunParams{MaxTokens: 18}, langchain.ErrMaxTokens, "", 1},
@@ -178,16 +168,6 @@ func TestRunWithoutAnswer(t *testing.T) {
 			assert.Len(t, script.all(), len(c.answers))
 			assert.Equal(t, len(c.answers), result.Usage.ModelCalls)
 		})
-	}
-}
-
-// Anthropic has its own words for the same.
-func TestRunAnthropicReasons(t *testing.T) {
-	t.Parallel()
-	for reason, want := range map[string]error{"max_tokens": langchain.ErrLength, "refusal": langchain.ErrRefused} {
-		llm, _ := scriptedAnthropic(t, strings.Replace(anthropicAnswer(anthropicBlock{Type: "text", Text: "It"}), "end_turn", reason, 1))
-		_, err := langchain.Run(t.Context(), llm, langchain.RunParams{Messages: human("Hi")})
-		require.ErrorIs(t, err, want)
 	}
 }
 
