@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"strconv"
@@ -73,6 +74,9 @@ type LLMParams struct {
 	// OperationID makes a call that is not streamed happen once: repeated unchanged, it gets the same answer and the provider is
 	// not asked again. See [NewOperationID].
 	OperationID string
+	// Headers are those of the provider's API that the gateway passes on: anthropic-version and anthropic-beta, and HTTP-Referer
+	// and X-Title of OpenRouter. Others are refused.
+	Headers map[string]string
 }
 
 // LogValue gives slog what may be logged of a call: not its prompts.
@@ -161,6 +165,15 @@ func (s *LLMService) send(ctx context.Context, provider LLMProvider, cl *call, p
 func (s *LLMService) prepare(ctx context.Context, cl *call, params LLMParams) error {
 	if params.OperationID != "" && !operationIDPattern.MatchString(params.OperationID) {
 		return &ParamError{Param: "operation id", Reason: "must be 22 to 256 letters, digits, hyphens and underscores"}
+	}
+	for name, value := range params.Headers {
+		switch strings.ToLower(name) {
+		case "anthropic-version", "anthropic-beta", "http-referer", "x-title":
+			cl.head(name, value)
+		default:
+			return &ParamError{Param: "headers", Reason: fmt.Sprintf("has %q; the gateway passes on anthropic-version, "+
+				"anthropic-beta, HTTP-Referer and X-Title", excerpt([]byte(name)))}
+		}
 	}
 	source := params.Passport
 	if s.mission != nil {

@@ -490,3 +490,34 @@ func TestLLMParams(t *testing.T) {
 	assert.Equal(t, requests, s.Requests(), "nothing was sent")
 	assert.NotContains(t, fmt.Sprint(good.LogValue()), "hi")
 }
+
+// Headers of the provider's API that it may know are passed on, and no other.
+func TestLLMHeadersOfTheProvider(t *testing.T) {
+	t.Parallel()
+	s := newLLMStage(t, stack.Logged)
+	params := s.params(llmProviders[0].body)
+	params.Headers = map[string]string{"anthropic-beta": "a,b", "Anthropic-Version": "2024-01-01"}
+	_, err := s.client.LLM.Anthropic(t.Context(), params)
+	require.NoError(t, err)
+	_, _, err = heard(s.client.LLM.AnthropicStream(t.Context(), params))
+	require.NoError(t, err)
+	for _, sent := range s.Forwarded("api.anthropic.com") {
+		assert.Equal(t, []string{"a,b", "2024-01-01"}, []string{sent.Header.Get("Anthropic-Beta"), sent.Header.Get("Anthropic-Version")})
+	}
+	params = s.params(llmProviders[2].body)
+	params.Headers = map[string]string{"HTTP-Referer": "https://app.example", "X-Title": "App"}
+	_, err = s.client.LLM.OpenRouter(t.Context(), params)
+	require.NoError(t, err)
+	sent := s.Forwarded("openrouter.ai")[0]
+	assert.Equal(t, []string{"https://app.example", "App"}, []string{sent.Header.Get("HTTP-Referer"), sent.Header.Get("X-Title")})
+
+	requests := s.Requests()
+	for _, name := range []string{"Authorization", "x-api-key", "X-Passport-Token", "", "anthropic-beta "} {
+		params.Headers = map[string]string{name: "x"}
+		_, err = s.client.LLM.OpenRouter(t.Context(), params)
+		requireParam(t, err, "headers")
+		_, _, err = heard(s.client.LLM.OpenRouterStream(t.Context(), params))
+		requireParam(t, err, "headers")
+	}
+	assert.Equal(t, requests, s.Requests())
+}

@@ -22,5 +22,9 @@
 // errors.As finds the *stack.MissionEndedError in it. [Handler] logs a run to slog; [WithHandler] calls the callbacks that
 // langchaingo leaves to each tool.
 //
-// Outside its tests the package imports of langchaingo only llms, callbacks and schema, which are light.
+// [OpenAI], [Anthropic] and [OpenRouter] are langchaingo's own clients, run through STACK's gateway under the Mission's
+// passport, so that not even the model's key is in the process.
+//
+// Outside its tests the package imports of langchaingo only llms, its OpenAI and Anthropic clients, callbacks and schema,
+// which are light.
 package langchain

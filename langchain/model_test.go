@@ -286,5 +286,8 @@ func TestImports(t *testing.T) {
 	}
 	assert.ElementsMatch(t, []string{
 		"github.com/tmc/langchaingo/llms", "github.com/tmc/langchaingo/callbacks", "github.com/tmc/langchaingo/schema",
+		"github.com/tmc/langchaingo/httputil",
+		"github.com/tmc/langchaingo/llms/openai", "github.com/tmc/langchaingo/llms/openai/internal/openaiclient",
+		"github.com/tmc/langchaingo/llms/anthropic", "github.com/tmc/langchaingo/llms/anthropic/internal/anthropicclient",
 	}, used)
 }
