@@ -201,7 +201,7 @@ func (c *gatewayClient) do(req *http.Request, call *gatewayCall) (*http.Response
 	var asked struct {
 		Stream bool `json:"stream"`
 	}
-	if err := json.Unmarshal(body, &asked); err != nil {
+	if err = json.Unmarshal(body, &asked); err != nil {
 		return nil, &stack.ParamError{Param: "body", Reason: "is not a request in JSON: " + err.Error()}
 	}
 	if asked.Stream {

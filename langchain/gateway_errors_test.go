@@ -23,7 +23,7 @@ import (
 )
 
 // both asks plainly and for a stream.
-func both(t *testing.T, ctx context.Context, model llms.Model, check func(error)) { //nolint:revive // t goes first in this house
+func both(t *testing.T, ctx context.Context, model llms.Model, check func(error)) {
 	t.Helper()
 	_, err := ask(ctx, model)
 	check(err)

@@ -226,7 +226,7 @@ func TestGatewayModels(t *testing.T) {
 		said, err := llms.GenerateFromSinglePrompt(t.Context(), model, "hi")
 		require.NoError(t, err)
 		assert.Equal(t, "Hello there", said)
-		said, err = model.Call(t.Context(), "hi")
+		said, err = model.Call(t.Context(), "hi") //nolint:staticcheck // deprecated, and still a part of llms.Model
 		require.NoError(t, err)
 		assert.Equal(t, "Hello there", said)
 
@@ -290,7 +290,9 @@ func TestGatewayIgnoresOtherKeys(t *testing.T) {
 
 type failing struct{}
 
-func (failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("not this way") }
+func (failing) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("not this way")
+}
 
 // What options say of a call reaches the provider.
 func TestGatewayPassesOptionsOn(t *testing.T) {
