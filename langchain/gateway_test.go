@@ -359,6 +359,36 @@ func TestGatewayTools(t *testing.T) {
 	})
 }
 
+// Our own loop streams through the gateway, and its usage is what the gateway counted.
+func TestGatewayRun(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, p provider) {
+		g := newGateway(t)
+		var pieces []string
+		result, err := langchain.Run(g.mission.Context(), g.model(t, p), langchain.RunParams{
+			Messages: []llms.MessageContent{text(llms.ChatMessageTypeHuman, "hi")},
+			Stream: func(_ context.Context, piece []byte) error {
+				if len(piece) > 0 {
+					pieces = append(pieces, string(piece))
+				}
+				return nil
+			},
+		})
+		require.NoError(t, err)
+		assert.Equal(t, "Hello there", result.Text)
+		assert.Equal(t, []string{"Hello ", "there"}, pieces)
+		rows := g.usage(t)
+		require.Len(t, rows, 1)
+		assert.Equal(t, []int{result.Usage.InputTokens, result.Usage.OutputTokens}, []int{*rows[0].Input, *rows[0].Output})
+
+		_, err = g.client.Passports.Revoke(t.Context(), g.mission.JTI(), "enough")
+		require.NoError(t, err)
+		_, err = langchain.Run(t.Context(), g.model(t, p), langchain.RunParams{
+			Messages: []llms.MessageContent{text(llms.ChatMessageTypeHuman, "hi")}})
+		require.ErrorIs(t, err, stack.ErrPassportRevoked)
+	})
+}
+
 // Personal data in what the user says does not reach the provider.
 func TestGatewayRedacts(t *testing.T) {
 	t.Parallel()
