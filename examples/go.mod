@@ -12,6 +12,7 @@ require (
 	github.com/getstack-go/stack v0.0.0-00010101000000-000000000000
 	github.com/getstack-go/stack/langchain v0.0.0-00010101000000-000000000000
 	github.com/google/go-github/v75 v75.0.0
+	github.com/google/jsonschema-go v0.4.3
 	github.com/slack-go/slack v0.29.0
 	github.com/stretchr/testify v1.12.1
 	github.com/tmc/langchaingo v0.1.14
@@ -33,7 +34,6 @@ require (
 	github.com/gofrs/flock v0.13.1 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/go-querystring v1.1.0 // indirect
-	github.com/google/jsonschema-go v0.4.3 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/goph/emperror v0.17.2 // indirect
 	github.com/gorilla/websocket v1.5.3 // indirect

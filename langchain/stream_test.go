@@ -14,8 +14,8 @@ import (
 	"github.com/getstack-go/stack/langchain"
 )
 
-// ask asks a model that has tools, streaming, and returns what was streamed beside the answer.
-func ask(t *testing.T, llm llms.Model) (*llms.ContentResponse, string, error) {
+// askStreaming asks a model that has tools, streaming, and returns what was streamed beside the answer.
+func askStreaming(t *testing.T, llm llms.Model) (*llms.ContentResponse, string, error) {
 	t.Helper()
 	_, post := poster(t)
 	model := langchain.Model(llm, post)
@@ -34,14 +34,14 @@ func TestStreamedAnswer(t *testing.T) {
 	t.Parallel()
 	onEachWire(t, func(t *testing.T, on wire) {
 		llm, _ := on.scripted(t, strings.Join(on.stream("", "All is well."), ""))
-		response, streamed, err := ask(t, llm)
+		response, streamed, err := askStreaming(t, llm)
 		require.NoError(t, err)
 		assert.Equal(t, "All is well.", response.Choices[0].Content)
 		assert.Equal(t, "All is well.", streamed)
 
 		llm, _ = on.scripted(t, strings.Join(on.stream("", "I post both.",
 			call{"c1", "post", `{"text":"x"}`}, call{"c2", "post", `{"text":"y"}`}), ""))
-		response, streamed, err = ask(t, llm)
+		response, streamed, err = askStreaming(t, llm)
 		require.NoError(t, err)
 		require.Len(t, response.Choices, 1)
 		choice := response.Choices[0]
@@ -72,7 +72,7 @@ func TestTruncatedStream(t *testing.T) {
 							assert.NoError(t, http.NewResponseController(w).Flush())
 							end()
 						})
-						response, _, err := ask(t, llm)
+						response, _, err := askStreaming(t, llm)
 						require.Error(t, err, "after %d events of %d", n, len(events))
 						assert.Nil(t, response)
 						if name == "closed" && on.name == "OpenAI" {
@@ -93,7 +93,7 @@ func TestFailingStream(t *testing.T) {
 		said := strings.Join(events[:len(events)-on.optional-2], "")
 		for _, rest := range []string{"", events[len(events)-1]} {
 			llm, _ := on.scripted(t, said+on.failure+rest)
-			response, streamed, err := ask(t, llm)
+			response, streamed, err := askStreaming(t, llm)
 			require.Error(t, err)
 			assert.Nil(t, response)
 			assert.Equal(t, "All is", strings.TrimSpace(strings.TrimSuffix(streamed, "well.")))
@@ -116,7 +116,7 @@ func TestStreamsOfOtherProviders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			llm, _ := scriptedOpenAI(t, stream)
-			response, _, err := ask(t, llm)
+			response, _, err := askStreaming(t, llm)
 			require.NoError(t, err)
 			assert.Equal(t, "All is well.", response.Choices[0].Content)
 		})
@@ -142,7 +142,7 @@ func TestMixedCallsInAStream(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			llm, _ := scriptedOpenAI(t, stream+stop)
-			_, _, err := ask(t, llm)
+			_, _, err := askStreaming(t, llm)
 			require.EqualError(t, err, "langchain: the provider mixes its streamed tool calls; ask it without streaming")
 		})
 	}
