@@ -109,6 +109,7 @@ var (
 	ErrDataFlowBlocked            error = &kind{text: "data flow blocked", codes: []string{"DATA_FLOW_BLOCKED"}}
 	ErrPromptInjectionBlocked     error = &kind{text: "prompt injection blocked", codes: []string{"PROMPT_INJECTION_BLOCKED"}}
 	ErrCredentialAccessDenied     error = &kind{text: "raw credential access denied", codes: []string{"CREDENTIAL_ACCESS_DENIED"}}
+	ErrReauthRequired             error = &kind{text: "the service must be connected anew", codes: []string{"CONNECTION_REAUTH_REQUIRED"}}
 	ErrScopeEscalation            error = &kind{text: "scope escalation", codes: []string{"SCOPE_ESCALATION"}}
 	ErrDelegationDepthExceeded    error = &kind{text: "delegation too deep", codes: []string{"DELEGATION_DEPTH_EXCEEDED"}}
 	ErrOperationInProgress        error = &kind{text: "operation in progress", codes: []string{"OPERATION_IN_PROGRESS"}}

@@ -72,10 +72,14 @@ type ServiceTemplate struct {
 // ConnectionStatus is whether a connection may be used.
 type ConnectionStatus string
 
-// Connection statuses.
+// Connection statuses. The mock has them all; what the hosted service calls a connection that waits for somebody is not known.
 const (
 	ConnectionConnected    ConnectionStatus = "connected"
 	ConnectionDisconnected ConnectionStatus = "disconnected"
+	// ConnectionPending waits for the consent that its AuthorizationURL asks for. It goes when nobody gives it.
+	ConnectionPending ConnectionStatus = "pending"
+	// ConnectionReauthRequired cannot be used: the provider refuses to renew its token. See [ErrReauthRequired].
+	ConnectionReauthRequired ConnectionStatus = "reauth_required"
 )
 
 // Connection is an operator's account with a service. It never holds the secret.
@@ -92,7 +96,12 @@ type Connection struct {
 	AllowedHosts []string          `json:"allowed_hosts,omitempty"` // where the credential may go; empty is anywhere
 	Verified     bool              `json:"verified"`
 	VerifiedAt   time.Time         `json:"verified_at,omitzero"` // of the last check, whatever it found
-	ConnectedAt  time.Time         `json:"connected_at"`
+	ConnectedAt  time.Time         `json:"connected_at"`         // of a pending one: since when it waits
+
+	// AuthorizationURL is the page of the provider where a person consents, and AuthorizationExpiresAt until when they may.
+	// Only the answer of [ServicesService.Connect] has them, of a call without a token.
+	AuthorizationURL       string    `json:"authorization_url,omitempty"`
+	AuthorizationExpiresAt time.Time `json:"authorization_expires_at,omitzero"`
 }
 
 // List returns the operator's connections, oldest first.
@@ -119,8 +128,16 @@ func (s *ServicesService) ListTemplates(ctx context.Context) ([]ServiceTemplate,
 // ServiceConnectParams connects a service of the catalogue.
 type ServiceConnectParams struct {
 	ServiceID  string   `json:"service_id"`           // the entry's id or its provider key
-	OAuthToken Secret   `json:"oauth_token,omitzero"` // the access token, API key or password
+	OAuthToken Secret   `json:"oauth_token,omitzero"` // the access token, API key or password; left out to have a person consent
 	Scopes     []string `json:"scopes"`               // at least one
+
+	// RedirectURI is where the person's browser goes after the consent, with connection_id and status, or error, in its query.
+	// Without one they see a page that says so. It goes with a consent only. An absolute http(s) URL.
+	RedirectURI string `json:"redirect_uri,omitempty"`
+
+	// ConnectionID connects that connection anew instead of making another: it keeps its id and its grants. The scopes must
+	// hold all that it has. The mock takes it; whether the hosted service does is not known.
+	ConnectionID string `json:"connection_id,omitempty"`
 
 	// Fields are what the service's template asks for beside the token, such as instance_url. They are no secrets. The mock
 	// takes them; whether the hosted service does is not known.
@@ -130,13 +147,21 @@ type ServiceConnectParams struct {
 // LogValue gives slog the parameters without the token.
 func (p ServiceConnectParams) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("service_id", p.ServiceID), slog.Any("scopes", p.Scopes),
-		slog.Any("oauth_token", p.OAuthToken))
+		slog.String("connection_id", p.ConnectionID), slog.Any("oauth_token", p.OAuthToken))
 }
 
-// Connect connects a service of the catalogue with a token that the caller already has. It fails with a [*ParamError]
-// without a service id or a scope, with [ErrNotFound] for a service that the catalogue does not have, with
-// [ErrInvalidRequest] when the token or a field is missing or malformed, and with code TIER_LIMIT_EXCEEDED when the plan has
-// no service left.
+// Connect connects a service of the catalogue.
+//
+// With a token that the caller already has, the connection can be used at once. Without one, for a service whose AuthKind is
+// AuthKindOAuth, somebody is to consent: the answer has an AuthorizationURL, where the provider asks them, within 10 minutes
+// and once. (contract: server-api 2.3) Until then the connection is ConnectionPending and cannot be granted; when they deny, or nobody
+// comes, it is gone. Whoever opens the URL decides whose account is connected, so give it to that person only. From then on the proxy
+// has the provider renew the token when it expires. When the provider refuses that, calls fail with [ErrReauthRequired] until
+// somebody consents again: call Connect with the ConnectionID.
+//
+// It fails with a [*ParamError] without a service id or a scope, with [ErrNotFound] for a service that the catalogue does not
+// have and for an unknown connection, with [ErrInvalidRequest] when the token or a field is missing or malformed, and with code
+// TIER_LIMIT_EXCEEDED when the plan has no service left.
 //
 // POST /v1/services/connect
 func (s *ServicesService) Connect(ctx context.Context, params ServiceConnectParams) (*Connection, error) {
@@ -219,10 +244,11 @@ func (s *ServicesService) ConnectCustom(ctx context.Context, params ServiceConne
 	return send[Connection](ctx, s.client, post("/v1/services/custom").with(params))
 }
 
-// Verify has the credential of a connection tested; Verified of the answer says how that went. It fails with [ErrNotFound].
+// Verify has the credential of a connection tested; Verified and Status of the answer say how that went. It fails with
+// [ErrNotFound], and with code PROVIDER_UNAVAILABLE (502) when the provider of a token did not answer.
 //
 // The hosted service tests it at the provider. The mock checks that its vault still yields the credential and that it can be
-// injected, and asks no one else.
+// injected. Where somebody has consented to the connection, it has the provider renew the token; otherwise it asks no one else.
 //
 // POST /v1/services/{connection_id}/verify
 func (s *ServicesService) Verify(ctx context.Context, connectionID string) (*Connection, error) {
@@ -276,7 +302,8 @@ type GrantParams struct {
 // provider's key, in the mock.
 //
 // It fails with a [*ParamError] without ids or a scope, with [ErrNotFound] for an unknown agent or connection, with
-// [ErrScopeEscalation] for a scope that the connection does not have, and with [ErrInvalidRequest].
+// [ErrScopeEscalation] for a scope that the connection does not have, with [ErrInvalidRequest], and with code CONNECTION_PENDING
+// (409) while nobody has consented to the connection.
 //
 // POST /v1/services/grant
 func (s *ServicesService) GrantAgentAccess(ctx context.Context, params GrantParams) (*Grant, error) {

@@ -244,7 +244,7 @@ func TestServicesConnectRefusals(t *testing.T) {
 		field string
 		says  string // in the message
 	}{
-		"no token":              {connect("slack", "", one), "oauth_token", "oauth_token is missing"},
+		"no token":              {connect("stripe", "", one), "oauth_token", "oauth_token is missing"},
 		"token with a line end": {connect("slack", "canary\n", one), "oauth_token", "without spaces"},
 		"endless token":         {connect("slack", long, one), "oauth_token", "16384"},
 		"empty scope":           {connect("slack", "t", []string{"x", " "}), "scopes[1]", "non-empty"},
@@ -367,7 +367,7 @@ func TestServicesRawRefusals(t *testing.T) {
 		"no scopes": {"/v1/services/connect", "body.scopes", body{"service_id": "slack", "oauth_token": "t",
 			"scopes": []string{}}},
 		"scopes left out": {"/v1/services/connect", "body.scopes", body{"service_id": "slack", "oauth_token": "t"}},
-		"null token": {"/v1/services/connect", "body.oauth_token", body{"service_id": "slack",
+		"null token": {"/v1/services/connect", "body.oauth_token", body{"service_id": "stripe",
 			"oauth_token": nil, "scopes": []string{"x"}}},
 		"token of a wrong type": {"/v1/services/connect", "body.oauth_token", body{"service_id": "slack",
 			"oauth_token": 5, "scopes": []string{"x"}}},

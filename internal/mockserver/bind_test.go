@@ -192,7 +192,7 @@ func TestBodiesAreBounded(t *testing.T) {
 		if strings.HasPrefix(r.pattern, "/v1/llm/") && r.method == http.MethodPost {
 			want = maxLLMBody
 		}
-		if strings.Contains(r.pattern, "/oauth/") && r.method == http.MethodPost {
+		if (strings.Contains(r.pattern, "/oauth/") || strings.HasPrefix(r.pattern, providersPath)) && r.method == http.MethodPost {
 			want = maxClientBody
 		}
 		if !strings.Contains(r.pattern, "dropoffs") { // a payload has a bound of its own

@@ -184,7 +184,7 @@ func (p *passport) accounts(op *operator, now time.Time, report stack.Checkpoint
 	}
 	c.Connected = func(service string) bool {
 		for conn := range op.connections.all() {
-			if conn.Provider == service {
+			if conn.Provider == service && conn.Status != stack.ConnectionPending {
 				return true
 			}
 		}

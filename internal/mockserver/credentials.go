@@ -17,15 +17,16 @@ import (
 
 func credentialRoutes() []route {
 	return []route{
-		endpoint("GET", "/v1/credentials/{provider}", (*Server).readByProvider),
-		endpoint("GET", "/v1/credentials/by-connection/{connection_id}", (*Server).readByConnection),
+		endpoint("GET", "/v1/credentials/{provider}", (*Server).readByProvider, waits),
+		endpoint("GET", "/v1/credentials/by-connection/{connection_id}", (*Server).readByConnection, waits),
 	}
 }
 
 // secretContent is what a connection's vault entry holds: a token, or fields by name.
 type secretContent struct {
-	token  string
-	fields map[string]string
+	Token   string            `json:"token,omitempty"`
+	Fields  map[string]string `json:"fields,omitempty"`
+	Refresh string            `json:"refresh,omitempty"` // renews a token that a provider has given
 }
 
 const (
@@ -56,7 +57,7 @@ func customSecret(raw json.RawMessage) (secretContent, error) {
 	const field = "body.credential"
 	var token string
 	if json.Unmarshal(raw, &token) == nil && token != "" {
-		return secretContent{token: token}, firstError(checkToken(field, token))
+		return secretContent{Token: token}, firstError(checkToken(field, token))
 	}
 	var fields map[string]string
 	if err := json.Unmarshal(raw, &fields); err != nil || len(fields) == 0 || len(fields) > maxSecretFields {
@@ -95,7 +96,7 @@ func customSecret(raw json.RawMessage) (secretContent, error) {
 		return secretContent{}, refuse(http.StatusBadRequest, "INVALID_REQUEST", "body."+unfit.Message,
 			map[string]any{"check": "validation", "field": field, "allowed": unfit.Allowed})
 	}
-	return secretContent{fields: fields}, nil
+	return secretContent{Fields: fields}, nil
 }
 
 // sealContext binds a sealed secret to its operator and connection.
@@ -103,11 +104,7 @@ func (c *connection) sealContext() string { return c.OperatorID + "/" + c.ID }
 
 // seal puts a connection's secret into the vault.
 func (s *Server) seal(c *connection, secret secretContent) error {
-	var content any = secret.token
-	if secret.fields != nil {
-		content = secret.fields
-	}
-	plain, err := json.Marshal(content)
+	plain, err := json.Marshal(secret)
 	if err != nil {
 		return errors.New("a credential cannot be sealed")
 	}
@@ -124,12 +121,7 @@ func (s *Server) unseal(c *connection) (secretContent, error) {
 	}
 	defer clear(plain)
 	var secret secretContent
-	if plain[0] == '{' {
-		err = json.Unmarshal(plain, &secret.fields)
-	} else {
-		err = json.Unmarshal(plain, &secret.token)
-	}
-	if err != nil {
+	if json.Unmarshal(plain, &secret) != nil {
 		return secretContent{}, fmt.Errorf("credential of %s is not in the form in which it was sealed", c.ID)
 	}
 	return secret, nil
@@ -141,13 +133,13 @@ func (s *Server) credentialOf(c *connection) (forward.Credential, error) {
 	if err != nil {
 		return forward.Credential{}, err
 	}
-	if secret.fields != nil {
-		return forward.Custom(secret.fields)
+	if secret.Fields != nil {
+		return forward.Custom(secret.Fields)
 	}
 	if e, ok := catalogued(c.Provider); ok && e.Injection.Kind == stack.InjectHeader {
-		return forward.Header(e.Injection.Header, e.Injection.Prefix, secret.token), nil
+		return forward.Header(e.Injection.Header, e.Injection.Prefix, secret.Token), nil
 	}
-	return forward.Bearer(secret.token), nil
+	return forward.Bearer(secret.Token), nil
 }
 
 type readByProviderIn struct {
@@ -157,12 +149,12 @@ type readByProviderIn struct {
 
 // readByProvider reads the newest connection of a provider: of those the passport reaches or, without one, of all that the
 // caller may use.
-func (s *Server) readByProvider(_ context.Context, c *caller, in readByProviderIn) (*stack.Credential, error) {
+func (s *Server) readByProvider(ctx context.Context, c *caller, in readByProviderIn) (*stack.Credential, error) {
 	op := c.op
 	connected := func() (*connection, error) {
 		err := error(notFound("connection of provider", in.Provider))
 		for conn := range op.connections.newest() {
-			if conn.Provider != in.Provider {
+			if conn.Provider != in.Provider || conn.Status == stack.ConnectionPending {
 				continue
 			}
 			if c.reaches(conn.ID) {
@@ -172,7 +164,7 @@ func (s *Server) readByProvider(_ context.Context, c *caller, in readByProviderI
 		}
 		return nil, err
 	}
-	return s.read(c, in.Passport, func(p *passport) (*connection, error) {
+	return s.read(ctx, c, in.Passport, func(p *passport) (*connection, error) {
 		if p == nil {
 			return connected()
 		}
@@ -193,8 +185,8 @@ type readByConnectionIn struct {
 	Passport     stack.Secret `header:"X-Passport-Token"`
 }
 
-func (s *Server) readByConnection(_ context.Context, c *caller, in readByConnectionIn) (*stack.Credential, error) {
-	return s.read(c, in.Passport, func(p *passport) (*connection, error) {
+func (s *Server) readByConnection(ctx context.Context, c *caller, in readByConnectionIn) (*stack.Credential, error) {
+	return s.read(ctx, c, in.Passport, func(p *passport) (*connection, error) {
 		conn, err := c.connection(in.ConnectionID)
 		if err != nil || p == nil {
 			return conn, err
@@ -224,7 +216,9 @@ func (op *operator) outOfScope(now time.Time, p *passport, provider string) erro
 }
 
 // read gives out a raw credential. Every attempt is in the audit log, refused ones too. (contract: server-api 12)
-func (s *Server) read(c *caller, token stack.Secret, find func(*passport) (*connection, error)) (*stack.Credential, error) {
+func (s *Server) read(
+	ctx context.Context, c *caller, token stack.Secret, find func(*passport) (*connection, error),
+) (*stack.Credential, error) {
 	op, now := c.op, s.clock.now()
 	row := stack.AuditEntry{Action: "credential.retrieve"}
 	if err := c.mustPresent(token); err != nil {
@@ -237,6 +231,12 @@ func (s *Server) read(c *caller, token stack.Secret, find func(*passport) (*conn
 	row.Layer = "vault"
 	data := map[string]any{}
 	var out stack.Credential
+	if err == nil {
+		err = s.freshen(ctx, op, conn)
+		if now = s.clock.now(); err == nil && p != nil && p.ended() { // while the provider was waited for
+			err = p.mustBeOpen(now)
+		}
+	}
 	if err == nil {
 		out, err = s.reveal(conn)
 		data["service"], data["connection_id"] = conn.Provider, conn.ID
@@ -306,8 +306,8 @@ func (s *Server) reveal(conn *connection) (stack.Credential, error) {
 	if err != nil {
 		return stack.Credential{}, err
 	}
-	out := stack.Credential{Provider: conn.Provider, Credential: stack.NewSecret(secret.token)}
-	for name, value := range secret.fields {
+	out := stack.Credential{Provider: conn.Provider, Credential: stack.NewSecret(secret.Token)}
+	for name, value := range secret.Fields {
 		if out.Credentials == nil {
 			out.Credentials = map[string]stack.Secret{}
 		}

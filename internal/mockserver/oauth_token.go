@@ -167,9 +167,7 @@ func (o *oauthState) openSession(
 	if form["redirect_uri"] != code.redirectURI {
 		return opened, nil, invalidGrant("redirect_uri is not that of the authorize request", "the same URI, to the letter")
 	}
-	sum := sha256.Sum256([]byte(form["code_verifier"]))
-	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
-	if !isVerifier(form["code_verifier"]) || subtle.ConstantTimeCompare([]byte(challenge), []byte(code.challenge)) != 1 {
+	if !fitsChallenge(form["code_verifier"], code.challenge) {
 		return opened, nil, invalidGrant("code_verifier does not fit the code_challenge", "the verifier of 43 to 128 characters whose S256 was sent")
 	}
 	o.prune(now)
@@ -180,6 +178,13 @@ func (o *oauthState) openSession(
 	code.session = s.id
 	o.sessions.put(s.id, s)
 	return *s, nil, nil
+}
+
+// fitsChallenge is PKCE, by S256.
+func fitsChallenge(verifier, challenge string) bool {
+	sum := sha256.Sum256([]byte(verifier))
+	made := base64.RawURLEncoding.EncodeToString(sum[:])
+	return isVerifier(verifier) && subtle.ConstantTimeCompare([]byte(made), []byte(challenge)) == 1
 }
 
 func isVerifier(text string) bool {
@@ -266,8 +271,10 @@ func (o *oauthState) refreshToken(session oauthSession) string {
 	return refreshTokenPrefix + body + "." + o.mac(body)
 }
 
-func (o *oauthState) mac(body string) string {
-	h := hmac.New(sha256.New, o.macKey[:])
+func (o *oauthState) mac(body string) string { return macOf(o.macKey[:], body) }
+
+func macOf(key []byte, body string) string {
+	h := hmac.New(sha256.New, key)
 	h.Write([]byte(body))
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }

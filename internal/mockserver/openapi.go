@@ -224,7 +224,7 @@ func (r *route) mayRefuse(status int, op *openapi.Operation) bool {
 	case http.StatusPaymentRequired:
 		return changes && !r.public
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
-		return r.unlocked && changes || r.foreignBody
+		return r.unlocked && changes || r.foreignBody || r.waits
 	}
 	return false // no route, or not its method
 }

@@ -69,6 +69,7 @@ type proxyCall struct {
 	connection *connection
 	approval   *intentApproval // that the call uses
 	credential forward.Credential
+	stale      bool             // the credential is to be renewed before the call goes out
 	authority  []underAuthority // the bindings that it uses
 
 	fleetOperation string // the operation of the fleet that the call fits, if its Mission is of one
@@ -119,7 +120,11 @@ func (s *Server) proxy(ctx context.Context, c *caller, in proxyIn) (*stack.Proxy
 		ctx = context.WithoutCancel(ctx) // a caller who hangs up must find the answer under the operation id
 	}
 	began := s.clock.now()
-	resp, err := s.forward.Do(ctx, call.request())
+	var resp *forward.Response
+	err := s.freshenCall(ctx, call)
+	if err == nil {
+		resp, err = s.forward.Do(ctx, call.request())
+	}
 	return s.settleCall(call, resp, err, s.clock.now().Sub(began))
 }
 
@@ -364,7 +369,10 @@ func (s *Server) settleCall(
 // failed records a call that got no answer from the service. What was not sent counts against no cap and uses no approval.
 func (call *proxyCall) failed(err error, took time.Duration) error {
 	var failure *forward.Error
-	if !errors.As(err, &failure) {
+	var refusal *apiError
+	if errors.As(err, &refusal) { // its credential could not be renewed
+		failure = &forward.Error{Status: refusal.status, Code: refusal.code, Message: refusal.message}
+	} else if !errors.As(err, &failure) {
 		failure = &forward.Error{Status: http.StatusBadGateway, Code: forward.CodeUnreachable, Message: err.Error(),
 			Dispatched: true}
 	}
@@ -372,7 +380,9 @@ func (call *proxyCall) failed(err error, took time.Duration) error {
 		call.use(-1)
 		call.op.releaseApproval(call.now, call.approval)
 	}
-	refusal := refuseForward("forward", failure)
+	if refusal == nil {
+		refusal = refuseForward("forward", failure)
+	}
 	refusal.details["url"] = call.bareURL()
 	if state, ok := call.failOperation(failure.Dispatched); ok {
 		refusal.details["operation_id"], refusal.details["delivery_state"] = call.operationID, state

@@ -211,12 +211,14 @@ func (s *Server) checkInjection(call *proxyCall) error {
 }
 
 func (s *Server) openCredential(call *proxyCall) error {
-	if call.connection == nil || call.connection.Status != "connected" {
-		return forbidden("the service's connection is gone", map[string]any{"check": "credential",
-			"sent": call.service.ConnectionID, "allowed": "a connected service"})
+	if call.connection == nil {
+		return connectionGone(call.service.ConnectionID)
+	}
+	if err := call.connection.mustBeUsable(); err != nil {
+		return err
 	}
 	credential, err := s.credentialOf(call.connection)
-	call.credential = credential
+	call.credential, call.stale = credential, call.connection.stale(call.now)
 	return err
 }
 

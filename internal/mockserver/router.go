@@ -35,6 +35,7 @@ type route struct {
 	role            stack.TeamRole // the least that a member needs
 	control         bool           // no bearer, but loopback only and JSON only
 	unlocked        bool           // the handler takes its operator's lock itself
+	waits           bool           // the handler lets go of the lock while it waits for others
 	idempotent      bool           // an Idempotency-Key makes a repetition give the first answer
 	keyRequired     bool           // and there must be one
 	billing         bool           // it changes something about billing, which a tenant may not
@@ -54,6 +55,7 @@ func public(r *route)       { r.public = true }
 func created(r *route)      { r.success = http.StatusCreated }
 func operatorOnly(r *route) { r.operatorOnly = true }
 func unlocked(r *route)     { r.unlocked = true }
+func waits(r *route)        { r.waits = true }
 func billing(r *route)      { r.billing = true }
 func foreignBody(r *route)  { r.foreignBody = true }
 func sendsOn(r *route)      { r.sendsOn = true }
@@ -108,6 +110,7 @@ func routes() []route {
 		passportRoutes(),
 		missionRoutes(),
 		serviceRoutes(),
+		providerRoutes(),
 		credentialRoutes(),
 		proxyRoutes(),
 		auditRoutes(),

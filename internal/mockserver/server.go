@@ -34,12 +34,16 @@ type Server struct {
 	faults  faultTable
 	keys    keyring
 	oauth   oauthState
+
+	providers providerState
+	consents  consentState
+
 	market  market
 	routes  []route
 	handler http.Handler
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
-	senders sync.WaitGroup // goroutines that deliver notifications
+	senders sync.WaitGroup // goroutines that deliver notifications and renew tokens
 
 	classifier inject.Classifier
 	scanner    *inject.Scanner // of operators that have set nothing
@@ -93,6 +97,8 @@ func (s *Server) Reset() {
 	s.keys.clear()
 	s.market.clear()
 	s.oauth.clear()
+	s.providers.clear()
+	s.consents.clear()
 	s.keys.add(s.first.APIKey, keyOwner{op: op})
 }
 

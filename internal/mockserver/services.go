@@ -19,7 +19,10 @@ import (
 // connection is an operator's account with a service, its credential sealed.
 type connection struct {
 	stack.Connection
-	sealed vault.Sealed
+	sealed    vault.Sealed
+	tokenEnds time.Time // when the token that a provider has given does; zero for a credential that lasts
+	consent   *consent  // that somebody is asked for
+	renewal   *renewal  // that is under way
 }
 
 // grant lets an agent use a connection.
@@ -33,8 +36,9 @@ func serviceRoutes() []route {
 		endpoint("GET", "/v1/services/connected", (*Server).listConnections),
 		endpoint("GET", "/v1/services/templates", (*Server).listTemplates),
 		endpoint("POST", "/v1/services/connect", (*Server).connectService),
+		endpoint("GET", callbackPath, (*Server).connectCallback, webPage, sendsOn),
 		endpoint("POST", "/v1/services/custom", (*Server).connectCustom),
-		endpoint("POST", "/v1/services/{connection_id}/verify", (*Server).verifyConnection),
+		endpoint("POST", "/v1/services/{connection_id}/verify", (*Server).verifyConnection, waits),
 		endpoint("DELETE", "/v1/services/{connection_id}/disconnect", (*Server).disconnectService),
 		endpoint("POST", "/v1/services/grant", (*Server).grantAccess),
 		endpoint("DELETE", "/v1/services/agents/{agent_id}/revoke", (*Server).revokeAccess),
@@ -72,35 +76,65 @@ type connectServiceIn struct {
 	Body stack.ServiceConnectParams `body:""`
 }
 
-// connectService takes a token that the caller has. It does not start an OAuth consent.
-func (s *Server) connectService(_ context.Context, c *caller, in connectServiceIn) (*stack.Connection, error) {
+// connectService takes a token that the caller has or, without one, has a person asked for their consent.
+func (s *Server) connectService(ctx context.Context, c *caller, in connectServiceIn) (*stack.Connection, error) {
 	p := in.Body
 	e, ok := catalogued(p.ServiceID)
 	if !ok {
 		return nil, notFound("service", p.ServiceID)
 	}
-	if err := firstError(checkScopes("body.scopes", p.Scopes)); err != nil {
+	if err := firstError(checkScopes("body.scopes", p.Scopes), checkReturnURL("body.redirect_uri", p.RedirectURI)); err != nil {
 		return nil, err
 	}
-	if p.OAuthToken.IsZero() {
-		return nil, invalid("body.oauth_token", nil,
-			"the "+tokenNames[e.AuthKind]+" of the account; an OAuth consent cannot be started here")
+	conn, err := c.connectionOf(e, &p)
+	if err != nil {
+		return nil, err
 	}
 	hosts, err := e.checkFields(p.Fields)
 	if err != nil {
 		return nil, err
 	}
+	as := account{scopes: p.Scopes, fields: p.Fields, hosts: hosts}
+	if p.OAuthToken.IsZero() {
+		return s.askConsent(ctx, c, e, conn, as, p.RedirectURI)
+	}
+	if p.RedirectURI != "" {
+		return nil, invalid("body.redirect_uri", "given with a token", "left out: there is nobody to send on")
+	}
 	token := p.OAuthToken.Reveal()
-	secret := secretContent{token: token}
+	secret := secretContent{Token: token}
 	if e.Injection.Kind == stack.InjectBasic {
 		user := cmp.Or(p.Fields[fieldUsername], p.Fields[fieldAccount])
-		secret = secretContent{fields: map[string]string{fieldUsername: user, fieldPassword: token}}
+		secret = secretContent{Fields: map[string]string{fieldUsername: user, fieldPassword: token}}
 	}
 	if err := firstError(checkToken("body.oauth_token", token)); err != nil {
 		return nil, err
 	}
-	return s.connect(c, secret, stack.Connection{ServiceID: e.ID, Provider: e.Provider, Name: e.Name,
-		Description: e.Description, Scopes: p.Scopes, Fields: p.Fields, AllowedHosts: hosts})
+	return s.connect(c, conn, secret, as)
+}
+
+// connectionOf begins a connection with a service, or finds the one that is to be connected anew. That keeps all that agents
+// were granted, and the fields unless others are given.
+func (c *caller) connectionOf(e *catalogEntry, p *stack.ServiceConnectParams) (*connection, error) {
+	if p.ConnectionID == "" {
+		return &connection{Connection: stack.Connection{ServiceID: e.ID, Provider: e.Provider, Name: e.Name, Description: e.Description}}, nil
+	}
+	conn, err := c.connection(p.ConnectionID)
+	if err != nil {
+		return nil, err
+	}
+	if conn.Provider != e.Provider {
+		return nil, invalid("body.connection_id", "a connection of "+conn.Provider, "one of "+e.Provider)
+	}
+	for _, scope := range conn.Scopes {
+		if !slices.Contains(p.Scopes, scope) {
+			return nil, invalid("body.scopes", "without "+clip(scope), "all scopes that the connection has, and others")
+		}
+	}
+	if p.Fields == nil {
+		p.Fields = conn.Fields
+	}
+	return conn, nil
 }
 
 type connectCustomIn struct {
@@ -151,29 +185,56 @@ func (s *Server) connectCustom(_ context.Context, c *caller, in connectCustomIn)
 	if err != nil {
 		return nil, err
 	}
-	return s.connect(c, secret, stack.Connection{Provider: p.Name, Name: p.Name, Description: p.Description,
-		Scopes: p.Scopes, AllowedHosts: p.AllowedHosts})
+	return s.connect(c, &connection{Connection: stack.Connection{Provider: p.Name, Name: p.Name, Description: p.Description}},
+		secret, account{scopes: p.Scopes, hosts: p.AllowedHosts})
 }
 
-// connect completes a connection and seals its secret. A member who is bound to some connections may use the new one too.
-func (s *Server) connect(caller *caller, secret secretContent, conn stack.Connection) (*stack.Connection, error) {
-	op := caller.op
-	if err := caller.mayConnect(conn.Provider); err != nil {
+// account is what a connection reaches of a service.
+type account struct {
+	scopes []string
+	fields map[string]string
+	hosts  []string
+}
+
+// connect makes a connection that can be used at once.
+func (s *Server) connect(caller *caller, conn *connection, secret secretContent, as account) (*stack.Connection, error) {
+	if err := caller.enter(conn); err != nil {
 		return nil, err
 	}
-	if err := op.capacity(capServices, op.connections.len()); err != nil {
+	if err := s.complete(caller.op, conn, secret, as, s.clock.now()); err != nil {
 		return nil, err
 	}
-	now := s.clock.now()
-	conn.ID, conn.OperatorID, conn.Status, conn.ConnectedAt = newID("scon_"), op.id, stack.ConnectionConnected, now
-	c := &connection{Connection: conn}
-	if err := s.seal(c, secret); err != nil {
-		return nil, err
+	return &conn.Connection, nil
+}
+
+// enter gives a connection that is new its id, if the caller may have it. A member who is bound to some connections may use it too.
+func (c *caller) enter(conn *connection) error {
+	if err := c.mayConnect(conn.Provider); err != nil || conn.ID != "" {
+		return err
 	}
-	op.connections.put(c.ID, c)
-	op.letUse(caller.member, c.ID)
-	op.record(now, stack.AuditEntry{Layer: "vault", Action: "service.connect"})
-	return &c.Connection, nil
+	if err := c.op.capacity(capServices, c.op.connections.len()); err != nil {
+		return err
+	}
+	conn.ID, conn.OperatorID = newID("scon_"), c.op.id
+	c.op.letUse(c.member, conn.ID)
+	return nil
+}
+
+// complete seals a connection's secret, in place of an earlier one.
+func (s *Server) complete(op *operator, conn *connection, secret secretContent, as account, now time.Time) error {
+	if err := s.seal(conn, secret); err != nil {
+		return err
+	}
+	conn.Scopes, conn.Fields, conn.AllowedHosts = as.scopes, as.fields, as.hosts
+	conn.Status, conn.ConnectedAt = stack.ConnectionConnected, now
+	conn.tokenEnds, conn.consent, conn.renewal = time.Time{}, nil, nil
+	op.connections.put(conn.ID, conn)
+	op.record(now, conn.row("service.connect"))
+	return nil
+}
+
+func (c *connection) row(action string) stack.AuditEntry {
+	return stack.AuditEntry{Layer: "vault", Action: action, TraceID: c.ID}
 }
 
 func (s *Server) listConnections(_ context.Context, c *caller, _ none) (*[]stack.Connection, error) {
@@ -205,20 +266,30 @@ func (op *operator) connectionByID(id string) (*connection, error) {
 	return op.connections.find("connection", id)
 }
 
-// verifyConnection checks that the vault still yields the credential and that it can be injected. Nobody but the vault is
-// asked: a provider's own test call would reach whatever handler a test has put in the provider's place, unannounced.
-func (s *Server) verifyConnection(_ context.Context, c *caller, in connectionIn) (*stack.Connection, error) {
+// verifyConnection checks that the vault still yields the credential and that it can be injected. A token that can be renewed is
+// renewed, which shows what the provider thinks of it. Nobody else is asked: a test call to a service would reach whatever handler
+// a test has put in its place, unannounced.
+func (s *Server) verifyConnection(ctx context.Context, c *caller, in connectionIn) (*stack.Connection, error) {
 	conn, err := c.connection(in.ConnectionID)
 	if err != nil {
 		return nil, err
 	}
+	if conn.Status == stack.ConnectionConnected && !conn.tokenEnds.IsZero() {
+		if err = s.renew(ctx, c.op, conn); err != nil && conn.Status == stack.ConnectionConnected {
+			return nil, err // it could not be tested
+		}
+		if conn, err = c.connection(in.ConnectionID); err != nil {
+			return nil, err
+		}
+	}
 	now := s.clock.now()
-	row := stack.AuditEntry{Layer: "vault", Action: "service.verify"}
-	_, err = s.credentialOf(conn)
-	conn.Verified, conn.VerifiedAt = err == nil, now
-	if err != nil {
+	row := conn.row("service.verify")
+	if refusal := conn.mustBeUsable(); refusal != nil {
+		row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomeFailure, refusal.code, refusal.message
+	} else if _, err = s.credentialOf(conn); err != nil {
 		row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomeFailure, "CREDENTIAL_UNREADABLE", err.Error()
 	}
+	conn.Verified, conn.VerifiedAt = row.Outcome == "", now
 	c.op.record(now, row)
 	return &conn.Connection, nil
 }
@@ -235,6 +306,7 @@ func (s *Server) disconnectService(_ context.Context, c *caller, in connectionIn
 
 func (op *operator) disconnect(now time.Time, conn *connection) *stack.Disconnection {
 	conn.Status, conn.sealed = stack.ConnectionDisconnected, vault.Sealed{} // a call under way may still hold it
+	conn.consent, conn.renewal = nil, nil
 	op.connections.delete(conn.ID)
 	var affected []string
 	for g := range op.grants.all() {
@@ -250,7 +322,7 @@ func (op *operator) disconnect(now time.Time, conn *connection) *stack.Disconnec
 		_, reaches := p.reaching(conn.ID)
 		return reaches || slices.Contains(affected, p.agentID())
 	})
-	op.record(now, stack.AuditEntry{Layer: "vault", Action: "service.disconnect"})
+	op.record(now, conn.row("service.disconnect"))
 	return &stack.Disconnection{ID: conn.ID, Provider: conn.Provider, Status: conn.Status, GrantsRevoked: len(affected),
 		PassportsRevoked: revoked + len(cascaded)}
 }
@@ -270,6 +342,9 @@ func (s *Server) grantAccess(_ context.Context, c *caller, in grantIn) (*stack.G
 	conn, err := c.connection(p.ServiceConnectionID)
 	if err != nil {
 		return nil, err
+	}
+	if conn.Status == stack.ConnectionPending {
+		return nil, conn.pending()
 	}
 	if err := firstError(checkScopes("body.scopes", p.Scopes),
 		listAtMost("body.allow_data_from", p.AllowDataFrom, maxServices, maxServiceName),

@@ -10,6 +10,13 @@ import (
 	"net/url"
 )
 
+// Local returns a round tripper that serves every request by a handler in this process, as calls to a mapped one are.
+func Local(handler http.Handler) http.RoundTripper { return local{handler} }
+
+type local struct{ handler http.Handler }
+
+func (l local) RoundTrip(r *http.Request) (*http.Response, error) { return serveLocal(l.handler, r) }
+
 // serveLocal runs a request against a handler in this process, as a server would: the handler sees a request of its own
 // with only the path in its URL, may flush and may hang, and its panic is a broken connection. No network is touched. A
 // caller whose context ends does not wait for a handler that does not look at its own. From its first flush on, what the
