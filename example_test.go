@@ -217,6 +217,50 @@ func ExampleClient_Do() {
 	// 400 INVALID_REQUEST body.status may be one of active, suspended
 }
 
+// Somebody consents to connect their GitHub account, and the provider gives a token that no one else sees. In a test the mock's
+// person does it; otherwise the URL is shown to a real one.
+func ExampleServicesService_Connect() {
+	srv, err := stacktest.Start()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer srv.Close()
+	ctx, client := context.Background(), srv.Client()
+
+	github, err := client.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: "github", Scopes: []string{"repo"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(github.Status)
+	if github, err = srv.ApproveConnection(github.AuthorizationURL); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(github.Status, github.Scopes)
+
+	// Later they take it back at GitHub, and are asked again.
+	if err = srv.RevokeAtProvider(github.ID); err != nil {
+		log.Fatal(err)
+	}
+	if github, err = client.Services.Verify(ctx, github.ID); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(github.Status)
+	github, err = client.Services.Connect(ctx, stack.ServiceConnectParams{ServiceID: "github", Scopes: github.Scopes,
+		ConnectionID: github.ID})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if github, err = srv.ApproveConnection(github.AuthorizationURL); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(github.Status)
+	// Output:
+	// pending
+	// connected [repo]
+	// reauth_required
+	// connected
+}
+
 // A program that is told what happens: it adds itself as a webhook, proves that the address is its own, and checks what
 // it receives.
 func ExampleVerifyWebhook() {

@@ -298,10 +298,9 @@ func TestConsentState(t *testing.T) {
 	stays(altered(t, callback, "state", strings.Join(append([]string{"op_other"}, parts[1:]...), ".")), "was altered")
 	stays(altered(t, callback, "state", ""), "was altered")
 	stays(callback+"&state=x", "more than once")
-	for name, other := range map[string]*stacktest.Server{"another server": stacktest.New(t)} {
-		stays(altered(t, callback, "state", mustState(t, askFor(t, other.Client()).AuthorizationURL)), "was altered")
-		assert.NotEmpty(t, name)
-	}
+	elsewhere, err := url.Parse(askFor(t, stacktest.New(t).Client()).AuthorizationURL)
+	require.NoError(t, err)
+	stays(altered(t, callback, "state", elsewhere.Query().Get("state")), "was altered")
 
 	newer := askFor(t, s.client, anew(asked.ID))
 	assert.Equal(t, asked.ID, newer.ID)
@@ -314,13 +313,6 @@ func TestConsentState(t *testing.T) {
 	assert.Contains(t, text, "used already")
 	_, err = s.ApproveConnection(newer.AuthorizationURL)
 	require.ErrorContains(t, err, "used already")
-}
-
-func mustState(t *testing.T, address string) string {
-	t.Helper()
-	u, err := url.Parse(address)
-	require.NoError(t, err)
-	return u.Query().Get("state")
 }
 
 // What comes back without a good code connects nothing, and the state is used up by it.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
 import pytest
 from getstack import ForbiddenError, NotFoundError, StackError, UnauthorizedError
 
@@ -34,7 +37,7 @@ def test_connect_by_id_and_by_provider(world: World) -> None:
     "fields",
     [
         {"service_id": "slack", "oauth_token": "t", "scopes": []},
-        {"service_id": "slack", "oauth_token": "", "scopes": ["chat:write"]},
+        {"service_id": "stripe", "oauth_token": "", "scopes": ["read_only"]},
     ],
     ids=["no scope", "no token"],
 )
@@ -47,6 +50,59 @@ def test_connect_refuses(world: World, fields: dict[str, str]) -> None:
 def test_connect_unknown_service(world: World) -> None:
     with pytest.raises(NotFoundError):
         world.stack.services.connect(service_id="svc_unknown", oauth_token="t", scopes=["x"])
+
+
+def consent(asked: dict[str, Any], decision: str = "approve") -> httpx.Response:
+    """Opens the provider's page and presses a button; the answer is the page that this ends on."""
+    page = httpx.get(asked["authorization_url"])
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "GitHub" in page.text and all(f"<li>{scope}</li>" in page.text for scope in asked["scopes"])
+    return httpx.post(asked["authorization_url"], data={"decision": decision}, follow_redirects=True)
+
+
+def test_connect_by_consent(world: World) -> None:
+    services = world.stack.services
+    world.mock.control("upstreams", {"host": "api.github.com", "url": world.slack.url})
+
+    denied = services.connect(service_id="github", oauth_token="", scopes=["repo"])
+    assert denied["status"] == "pending"
+    assert consent(denied, "deny").status_code == 400
+    assert denied["id"] not in str(services.list())
+
+    asked = services.connect(service_id="github", oauth_token="", scopes=["repo", "user:email"])
+    done = consent(asked)
+    assert (done.status_code, "is connected" in done.text) == (200, True)
+    connection = next(item for item in services.list() if item["id"] == asked["id"])
+    assert (connection["status"], connection["scopes"]) == ("connected", ["repo", "user:email"])
+    assert httpx.get(done.url).status_code == 400, "the state is good once"
+
+    agent = world.agent("logged", granted=False)
+    world.grant(agent.id, asked["id"], ["repo"])
+
+    def call() -> str:
+        token = world.passport(agent.id, services=("github",)).token
+        assert world.stack.proxy.get("github", "https://api.github.com/user", passport_token=token).status == 200
+        header: str = world.slack.requests[-1]["headers"]["authorization"]
+        assert header.startswith("Bearer github_at_")
+        return header
+
+    first = call()
+    assert call() == first
+    world.mock.control("clock", {"advance_seconds": 3600})
+    assert call() != first
+    log = world.stack.audit.list(limit=100)["entries"]
+    assert [row["action"] for row in log].count("service.refresh") == 1
+    assert "github_at_" not in str(log)
+
+    world.mock.control("clock", {"advance_seconds": 3600})
+    world.mock.control("faults", {"method": "POST", "path": "/providers/{provider}/token", "times": 1, "status": 400, "code": "invalid_grant"})
+    with pytest.raises(ForbiddenError) as refused:
+        call()
+    assert (refused.value.code, refused.value.details["connection_id"]) == ("CONNECTION_REAUTH_REQUIRED", asked["id"])
+    assert services.verify(asked["id"])["status"] == "reauth_required"
+    anew = {"service_id": "github", "scopes": ["repo", "user:email"], "connection_id": asked["id"]}
+    assert consent(world.stack._client.post("/v1/services/connect", json=anew)).status_code == 200
+    assert call() != first
 
 
 def test_custom_string(world: World) -> None:

@@ -29,7 +29,7 @@ const (
 // connectedPage is where a person ends who was asked to connect a service.
 var connectedPage = template.Must(template.New("page").Parse(pageHead + `
 <title>Connecting a service (mock)</title>
-{{if .Name}}<h1>{{.Name}} is connected</h1>
+{{if .Name}}<h1 id="connected">{{.Name}} is connected</h1>
 <p>Agents may use it now, as far as they are granted. You can close this page.</p>
 {{else}}<h1>Nothing was connected</h1>
 <p role="alert">{{.Problem}}</p>
@@ -88,7 +88,10 @@ func (c *consentState) read(text string) (st connectState, ok bool) {
 		return connectState{}, false
 	}
 	ms, err := strconv.ParseInt(parts[3], 10, 64)
-	return connectState{parts[0], parts[1], parts[2], time.UnixMilli(ms)}, err == nil
+	if err != nil {
+		return connectState{}, false
+	}
+	return connectState{parts[0], parts[1], parts[2], time.UnixMilli(ms)}, true
 }
 
 // scopeToken is what OAuth can ask for, by RFC 6749, 3.3.

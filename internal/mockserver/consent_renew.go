@@ -67,8 +67,6 @@ func (c *connection) stale(now time.Time) bool {
 	return !c.tokenEnds.IsZero() && !now.Add(renewalMargin).Before(c.tokenEnds)
 }
 
-var errServerClosed = errors.New("the server is closed")
-
 // renewal is the one way to a provider for all who wait for a fresh token.
 type renewal struct {
 	done    chan struct{}
@@ -111,7 +109,7 @@ func (s *Server) renew(ctx context.Context, op *operator, conn *connection) erro
 	r := conn.renewal
 	if r == nil {
 		if op.ctx.Err() != nil {
-			return errServerClosed
+			return conn.notRenewed("the server is closed")
 		}
 		secret, err := s.unseal(conn)
 		if err != nil {
@@ -137,10 +135,14 @@ func (s *Server) renew(ctx context.Context, op *operator, conn *connection) erro
 		return refusal
 	}
 	if r.problem != "" {
-		return refuse(http.StatusBadGateway, "PROVIDER_UNAVAILABLE", conn.Provider+" did not renew the connection's token: "+r.problem,
-			map[string]any{"check": "credential", "connection_id": conn.ID, "provider": conn.Provider, "allowed": "to try again later"})
+		return conn.notRenewed(r.problem)
 	}
 	return nil
+}
+
+func (c *connection) notRenewed(problem string) *apiError {
+	return refuse(http.StatusBadGateway, "PROVIDER_UNAVAILABLE", c.Provider+" did not renew the connection's token: "+problem,
+		map[string]any{"check": "credential", "connection_id": c.ID, "provider": c.Provider, "allowed": "to try again later"})
 }
 
 // askProvider renews a token, and marks the connection where the provider refuses for good.
