@@ -36,6 +36,9 @@ type CredentialParams struct {
 // passport's scope, with [ErrAuthorityBindingInactive] when a binding that the passport carries is not in force any more, with
 // [ErrCredentialAccessDenied] when the agent is proxy_only, and with [ErrPassportRevoked] or [ErrPassportExpired].
 //
+// An OAuth token that a provider has given is good for a minute at least. It fails with [ErrReauthRequired] when the provider
+// refuses to renew it, and with code PROVIDER_UNAVAILABLE (502) when it does not answer.
+//
 // GET /v1/credentials/{provider}
 func (s *CredentialsService) Get(ctx context.Context, provider string, params CredentialParams) (*Credential, error) {
 	return send[Credential](ctx, s.client, get("/v1/credentials/{provider}", provider).passport(params.PassportToken))

@@ -109,7 +109,6 @@ var (
 	ErrDataFlowBlocked            error = &kind{text: "data flow blocked", codes: []string{"DATA_FLOW_BLOCKED"}}
 	ErrPromptInjectionBlocked     error = &kind{text: "prompt injection blocked", codes: []string{"PROMPT_INJECTION_BLOCKED"}}
 	ErrCredentialAccessDenied     error = &kind{text: "raw credential access denied", codes: []string{"CREDENTIAL_ACCESS_DENIED"}}
-	ErrReauthRequired             error = &kind{text: "the service must be connected anew", codes: []string{"CONNECTION_REAUTH_REQUIRED"}}
 	ErrScopeEscalation            error = &kind{text: "scope escalation", codes: []string{"SCOPE_ESCALATION"}}
 	ErrDelegationDepthExceeded    error = &kind{text: "delegation too deep", codes: []string{"DELEGATION_DEPTH_EXCEEDED"}}
 	ErrOperationInProgress        error = &kind{text: "operation in progress", codes: []string{"OPERATION_IN_PROGRESS"}}
@@ -118,6 +117,11 @@ var (
 	// ErrOutcomeUnknown means that a proxied write was sent and nobody can say whether it happened. The error's OperationID
 	// names it; the SDK does not send it again.
 	ErrOutcomeUnknown error = &kind{text: "outcome of the write is unknown", codes: []string{"OPERATION_OUTCOME_UNKNOWN"}}
+
+	// ErrReauthRequired means that a connection's provider refuses to renew its token: somebody must consent anew. The error's
+	// Details have the connection_id, with which [ServicesService.Connect] asks them. The code is the mock's; what the hosted service
+	// answers is not known.
+	ErrReauthRequired error = &kind{text: "the service must be connected anew", codes: []string{"CONNECTION_REAUTH_REQUIRED"}}
 
 	// ErrNoCredentials is returned by [New] when it finds no credentials that may be sent to the base URL.
 	ErrNoCredentials error = &kind{text: "no credentials", codes: []string{noCredentials}}

@@ -171,6 +171,32 @@ func TestProviderUnavailable(t *testing.T) {
 	}
 }
 
+// A write whose token could not be renewed was not sent: it is sent when the provider is back, once.
+func TestWriteWhileProviderIsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newConsented(t)
+		write := func() error {
+			return failure(s.client.Proxy.Request(t.Context(), withPassport(stack.ProxyRequest{Service: "github", Method: "POST", URL: githubUser},
+				passportFor(t, s.client, s.agent.ID, "github"))))
+		}
+		time.Sleep(time.Hour)
+		s.Fault(stacktest.Fault{Path: providerTokens, Status: 503})
+		require.NoError(t, write())
+		assert.Len(t, s.Forwarded("api.github.com"), 1)
+		time.Sleep(time.Hour)
+		down := s.Fault(stacktest.Fault{Path: providerTokens, Status: 503, Times: 1000})
+		err := write()
+		refused := requireRefused(t, err, http.StatusBadGateway, "PROVIDER_UNAVAILABLE")
+		require.NotErrorIs(t, err, stack.ErrOutcomeUnknown)
+		assert.NotEmpty(t, refused.Details["delivery_state"])
+		assert.Len(t, s.Forwarded("api.github.com"), 1)
+		down.Remove()
+		require.NoError(t, write())
+		assert.Len(t, s.Forwarded("api.github.com"), 2)
+	})
+}
+
 // A refusal is what OAuth calls one, also where a test in another process asks for it by a fault.
 func TestRefusalByFault(t *testing.T) {
 	t.Parallel()

@@ -213,9 +213,7 @@ func (s *Server) finishConsent(query string) (out stack.Connection, asked *conse
 		op.endConsent(now, conn, "PROVIDER_ERROR")
 		return out, asked, consentProblem("provider_error", conn.Name+" could not ask for consent: "+or(clip(oauthText(form["error"])), "it sent no code")+".")
 	}
-	op.mu.Unlock()
 	tokens, err := s.redeemAtProvider(op, conn.Provider, asked, form["code"])
-	op.mu.Lock()
 	now = s.clock.now()
 	op.sweep(now)
 	if again, still := op.connections.get(conn.ID); !still || again != conn {

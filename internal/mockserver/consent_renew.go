@@ -34,8 +34,10 @@ func (s *Server) atProvider(op *operator, provider string, call func(context.Con
 	return call(ctx, s.providerConfig(provider, "http://provider.mock"))
 }
 
-// redeemAtProvider exchanges a code for tokens.
+// redeemAtProvider exchanges a code for tokens. The operator is locked before and after, not in between.
 func (s *Server) redeemAtProvider(op *operator, provider string, asked *consent, code string) (*oauth2.Token, error) {
+	op.mu.Unlock()
+	defer op.mu.Lock()
 	return s.atProvider(op, provider, func(ctx context.Context, config *oauth2.Config) (*oauth2.Token, error) {
 		config.RedirectURL = asked.callback
 		return config.Exchange(ctx, code, oauth2.VerifierOption(asked.verifier))
@@ -83,6 +85,7 @@ func (s *Server) freshenCall(ctx context.Context, call *proxyCall) (err error) {
 	if err = s.freshen(ctx, call.op, call.connection); err != nil {
 		return err
 	}
+	call.hosts = call.connection.AllowedHosts // it may have been connected anew
 	call.credential, err = s.credentialOf(call.connection)
 	return err
 }

@@ -67,6 +67,7 @@ type proxyCall struct {
 	passport   *passport
 	service    stack.PassportService
 	connection *connection
+	hosts      []string        // where its credential may go; empty is anywhere
 	approval   *intentApproval // that the call uses
 	credential forward.Credential
 	stale      bool             // the credential is to be renewed before the call goes out
@@ -143,7 +144,7 @@ func (s *Server) clearCall(ctx context.Context, call *proxyCall, token stack.Sec
 // request is the call as it goes out.
 func (call *proxyCall) request() forward.Request {
 	return forward.Request{Method: call.in.Method, URL: call.target, Query: call.in.Query, Headers: call.in.Headers,
-		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.connection.AllowedHosts}
+		Body: call.in.Body, Credential: call.credential, AllowedHosts: call.hosts}
 }
 
 // Actions of calls to services, in the audit log and a Mission's activity.
@@ -334,6 +335,9 @@ func (call *proxyCall) resolveTarget() {
 	raw := call.in.URL
 	if service, ok := call.passport.service(call.in.Service); ok {
 		call.connection, _ = call.op.connections.get(service.ConnectionID)
+	}
+	if call.connection != nil {
+		call.hosts = call.connection.AllowedHosts
 	}
 	if strings.Contains(raw, "{{") && call.connection != nil {
 		raw, call.targetErr = forward.Expand(raw, call.connection.Fields)
