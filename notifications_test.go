@@ -181,6 +181,8 @@ func TestNotificationEvents(t *testing.T) {
 	dropoff, err := c.Dropoffs.Create(ctx, stack.DropoffCreateParams{FromAgentID: s.agent.ID, ToAgentID: child.ID, Schema: map[string]any{}, TTL: time.Minute})
 	require.NoError(t, err)
 	flagged := registerLogged(t, c, "flagged")
+	github, err := s.ApproveConnection(askFor(t, c).AuthorizationURL)
+	require.NoError(t, err)
 
 	for _, step := range []struct {
 		name string
@@ -213,6 +215,10 @@ func TestNotificationEvents(t *testing.T) {
 		{"security event", func() {
 			require.Error(t, failure(c.Proxy.Post(ctx, withPassport(post("#x"), root))))
 		}, []string{`security_event.revoked_passport_use critical {"id":"sev_`}},
+		{"consent taken back", func() {
+			require.NoError(t, s.RevokeAtProvider(github.ID))
+			require.NoError(t, failure(c.Services.Verify(ctx, github.ID)))
+		}, []string{fmt.Sprintf(`connection.reauth_required warning {"connection_id":%q,"name":"GitHub","provider":"github"}`, github.ID)}},
 		{"drop-off", func() { s.Advance(time.Minute) },
 			[]string{fmt.Sprintf(`dropoff.expired warning {"dropoff_id":%q,"from_agent_id":%q,"status":"expired","to_agent_id":%q}`, dropoff.ID, s.agent.ID, child.ID)}},
 	} {

@@ -173,6 +173,8 @@ func (s *Server) askProvider(op *operator, conn *connection, r *renewal, refresh
 	case errors.As(err, &refused) && refused.ErrorCode == "invalid_grant":
 		conn.Status, conn.Verified = stack.ConnectionReauthRequired, false
 		row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomeFailure, "CONNECTION_REAUTH_REQUIRED", conn.mustBeUsable().message
+		op.tell(now, stack.EventReauthRequired, row.ErrorMessage+".", map[string]any{"connection_id": conn.ID, "provider": conn.Provider,
+			"name": conn.Name})
 	default:
 		r.problem = "it cannot be reached"
 		if refused != nil {

@@ -263,7 +263,7 @@ func TestEventCatalogue(t *testing.T) {
 	for i, n := range eventNames {
 		names[i] = string(n)
 	}
-	assert.Equal(t, strings.Fields(`agent agent.blocked dropoff dropoff.expired governance governance.approval_requested
+	assert.Equal(t, strings.Fields(`agent agent.blocked connection connection.reauth_required dropoff dropoff.expired governance governance.approval_requested
 		intent intent.approval_requested mission mission.revoked passport passport.revoked review review.blocked review.flagged security_event
 		security_event.auth_failure_burst security_event.checkpoint_silence security_event.constraint_violation
 		security_event.credential_burst security_event.credential_outside_scope security_event.data_flow_violation

@@ -23,6 +23,7 @@ var eventSeverities = map[stack.NotificationEvent]stack.Severity{
 	stack.EventGovernanceRequested: stack.SeverityWarning,
 	stack.EventIntentRequested:     stack.SeverityWarning,
 	stack.EventDropoffExpired:      stack.SeverityWarning,
+	stack.EventReauthRequired:      stack.SeverityWarning,
 }
 
 // severitiesUp are the severities from the least to the most.
