@@ -118,9 +118,9 @@ var (
 	// names it; the SDK does not send it again.
 	ErrOutcomeUnknown error = &kind{text: "outcome of the write is unknown", codes: []string{"OPERATION_OUTCOME_UNKNOWN"}}
 
-	// ErrReauthRequired means that a connection's provider refuses to renew its token: somebody must consent anew. The error's
-	// Details have the connection_id, with which [ServicesService.Connect] asks them. The code is the mock's; what the hosted service
-	// answers is not known.
+	// ErrReauthRequired means that a connection's provider refuses to renew its token: somebody must consent anew. The
+	// error's Details have the connection_id, with which [ServicesService.Connect] asks them. The code is the mock's; what
+	// the hosted service answers is not known.
 	ErrReauthRequired error = &kind{text: "the service must be connected anew", codes: []string{"CONNECTION_REAUTH_REQUIRED"}}
 
 	// ErrNoCredentials is returned by [New] when it finds no credentials that may be sent to the base URL.

@@ -217,8 +217,8 @@ func ExampleClient_Do() {
 	// 400 INVALID_REQUEST body.status may be one of active, suspended
 }
 
-// Somebody consents to connect their GitHub account, and the provider gives a token that no one else sees. In a test the mock's
-// person does it; otherwise the URL is shown to a real one.
+// Somebody consents to connect their GitHub account, and the provider gives a token that no one else sees. In a test the
+// mock's person does it; otherwise the URL is shown to a real one.
 func ExampleServicesService_Connect() {
 	srv, err := stacktest.Start()
 	if err != nil {

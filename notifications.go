@@ -39,8 +39,8 @@ const (
 	EventIntentRequested NotificationEvent = "intent.approval_requested"
 	// EventDropoffExpired, a warning: nobody collected it. Data: dropoff_id, from_agent_id, to_agent_id, status.
 	EventDropoffExpired NotificationEvent = "dropoff.expired"
-	// EventReauthRequired, a warning: a provider refuses to renew a connection's token, so that somebody must consent anew. Data:
-	// connection_id, provider, name.
+	// EventReauthRequired, a warning: a provider refuses to renew a connection's token, so that somebody must consent anew.
+	// Data: connection_id, provider, name.
 	EventReauthRequired NotificationEvent = "connection.reauth_required"
 
 	// EventTest and EventVerification, both info, are sent on demand and to one destination; no filter is asked and none can

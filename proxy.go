@@ -134,10 +134,10 @@ func checkProxyURL(raw string) error {
 //
 // It fails with a [*ParamError] before anything is sent, [ErrForbidden] for a service or host out of scope or a broken
 // constraint, [ErrAuthorityBindingInactive], [ErrMissionCapExceeded], [ErrDataFlowBlocked], [ErrPromptInjectionBlocked],
-// [ErrIntentApprovalRequired], [ErrReauthRequired], [ErrPassportRevoked], [ErrPassportExpired], [ErrOperationReused], and with
-// codes UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE and RESPONSE_TOO_LARGE when the service gave no answer, PROVIDER_UNAVAILABLE when
-// its provider did not renew the token. Of a write that had reached the service by then, that error stands behind
-// [ErrOutcomeUnknown].
+// [ErrIntentApprovalRequired], [ErrReauthRequired], [ErrPassportRevoked], [ErrPassportExpired], [ErrOperationReused], and
+// with codes UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE and RESPONSE_TOO_LARGE when the service gave no answer,
+// PROVIDER_UNAVAILABLE when its provider did not renew the token. Of a write that had reached the service by then, that
+// error stands behind [ErrOutcomeUnknown].
 //
 // POST /v1/proxy
 func (s *ProxyService) Request(ctx context.Context, r ProxyRequest) (*ProxyResponse, error) {

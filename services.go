@@ -72,7 +72,8 @@ type ServiceTemplate struct {
 // ConnectionStatus is whether a connection may be used.
 type ConnectionStatus string
 
-// Connection statuses. The mock has them all; what the hosted service calls a connection that waits for somebody is not known.
+// Connection statuses. The mock has them all; what the hosted service calls a connection that waits for somebody is not
+// known.
 const (
 	ConnectionConnected    ConnectionStatus = "connected"
 	ConnectionDisconnected ConnectionStatus = "disconnected"
@@ -154,14 +155,14 @@ func (p ServiceConnectParams) LogValue() slog.Value {
 //
 // With a token that the caller already has, the connection can be used at once. Without one, for a service whose AuthKind is
 // AuthKindOAuth, somebody is to consent: the answer has an AuthorizationURL, where the provider asks them, within 10 minutes
-// and once. (contract: server-api 2.3) Until then the connection is ConnectionPending and cannot be granted; when they deny, or nobody
-// comes, it is gone. Whoever opens the URL decides whose account is connected, so give it to that person only. From then on the proxy
-// has the provider renew the token when it expires. When the provider refuses that, calls fail with [ErrReauthRequired] until
-// somebody consents again: call Connect with the ConnectionID.
+// and once. (contract: server-api 2.3) Until then the connection is ConnectionPending and cannot be granted; when they deny,
+// or nobody comes, it is gone. Whoever opens the URL decides whose account is connected, so give it to that person only.
+// From then on the proxy has the provider renew the token when it expires. When the provider refuses that, calls fail with
+// [ErrReauthRequired] until somebody consents again: call Connect with the ConnectionID.
 //
-// It fails with a [*ParamError] without a service id or a scope, with [ErrNotFound] for a service that the catalogue does not
-// have and for an unknown connection, with [ErrInvalidRequest] when the token or a field is missing or malformed, and with code
-// TIER_LIMIT_EXCEEDED when the plan has no service left.
+// It fails with a [*ParamError] without a service id or a scope, with [ErrNotFound] for a service that the catalogue does
+// not have and for an unknown connection, with [ErrInvalidRequest] when the token or a field is missing or malformed, and
+// with code TIER_LIMIT_EXCEEDED when the plan has no service left.
 //
 // POST /v1/services/connect
 func (s *ServicesService) Connect(ctx context.Context, params ServiceConnectParams) (*Connection, error) {
@@ -248,7 +249,8 @@ func (s *ServicesService) ConnectCustom(ctx context.Context, params ServiceConne
 // [ErrNotFound], and with code PROVIDER_UNAVAILABLE (502) when the provider of a token did not answer.
 //
 // The hosted service tests it at the provider. The mock checks that its vault still yields the credential and that it can be
-// injected. Where somebody has consented to the connection, it has the provider renew the token; otherwise it asks no one else.
+// injected. Where somebody has consented to the connection, it has the provider renew the token; otherwise it asks no one
+// else.
 //
 // POST /v1/services/{connection_id}/verify
 func (s *ServicesService) Verify(ctx context.Context, connectionID string) (*Connection, error) {
@@ -302,8 +304,8 @@ type GrantParams struct {
 // provider's key, in the mock.
 //
 // It fails with a [*ParamError] without ids or a scope, with [ErrNotFound] for an unknown agent or connection, with
-// [ErrScopeEscalation] for a scope that the connection does not have, with [ErrInvalidRequest], and with code CONNECTION_PENDING
-// (409) while nobody has consented to the connection.
+// [ErrScopeEscalation] for a scope that the connection does not have, with [ErrInvalidRequest], and with code
+// CONNECTION_PENDING (409) while nobody has consented to the connection.
 //
 // POST /v1/services/grant
 func (s *ServicesService) GrantAgentAccess(ctx context.Context, params GrantParams) (*Grant, error) {

@@ -41,7 +41,8 @@ func anew(id string) func(*stack.ServiceConnectParams) {
 	return func(p *stack.ServiceConnectParams) { p.ConnectionID = id }
 }
 
-// consented is a stage whose agent may use GitHub, to which somebody has consented. GitHub answers with the token that it saw.
+// consented is a stage whose agent may use GitHub, to which somebody has consented. GitHub answers with the token that it
+// saw.
 type consented struct {
 	*stage
 	github *stack.Connection

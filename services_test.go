@@ -152,7 +152,7 @@ func TestServicesListTemplates(t *testing.T) {
 		template := templates[i]
 		require.Equal(t, e.Provider, template.Provider)
 		require.Equal(t, stack.CredentialField{Name: "oauth_token", Description: template.Fields[0].Description, Secret: true,
-			Required: true}, template.Fields[0])
+			Required: e.AuthKind != stack.AuthKindOAuth}, template.Fields[0])
 		values["instance_url"] = "https://acme" + strings.TrimPrefix(e.AllowedHosts[0], "*")
 		fields := map[string]string{}
 		for _, f := range template.Fields[1:] {

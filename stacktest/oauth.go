@@ -26,8 +26,10 @@ func (s *Server) ApproveEnrollment(approvalURL string) (callback string, err err
 // DenyEnrollment is [Server.ApproveEnrollment] for a person who does not want it.
 func (s *Server) DenyEnrollment(approvalURL string) (callback string, err error) {
 	return s.mock.DecideEnrollment(approvalURL, false)
-// ApproveConnection stands in for a person who opens the AuthorizationURL of a connection at the provider and approves there. It
-// returns the connection as it is then. It fails for a URL that is none, has expired, or was used before.
+}
+
+// ApproveConnection stands in for a person who opens the AuthorizationURL of a connection at the provider and approves
+// there. It returns the connection as it is then. It fails for a URL that is none, has expired, or was used before.
 func (s *Server) ApproveConnection(authorizationURL string) (*stack.Connection, error) {
 	return s.mock.DecideConnection(authorizationURL, true)
 }
@@ -38,9 +40,9 @@ func (s *Server) DenyConnection(authorizationURL string) error {
 	return err
 }
 
-// RevokeAtProvider stands in for a person who takes their consent back at the provider. The connection's token is good until it
-// ends, an hour after it was given; the provider then refuses to renew it. It fails for a connection that is unknown, and for
-// one with a token that no provider has given.
+// RevokeAtProvider stands in for a person who takes their consent back at the provider. The connection's token is good until
+// it ends, an hour after it was given; the provider then refuses to renew it. It fails for a connection that is unknown, and
+// for one with a token that no provider has given.
 func (s *Server) RevokeAtProvider(connectionID string) error {
 	return s.mock.RevokeAtProvider(connectionID)
 }

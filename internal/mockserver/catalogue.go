@@ -120,8 +120,10 @@ var customFields = []stack.CredentialField{
 func (s *Server) listTemplates(context.Context, *caller, none) (*[]stack.ServiceTemplate, error) {
 	list := make([]stack.ServiceTemplate, 0, len(catalog)+1)
 	for _, e := range catalog {
-		secret := stack.CredentialField{Name: fieldToken, Description: "the " + tokenNames[e.AuthKind], Secret: true,
-			Required: true}
+		secret := stack.CredentialField{Name: fieldToken, Description: "the " + tokenNames[e.AuthKind], Secret: true, Required: true}
+		if e.AuthKind == stack.AuthKindOAuth {
+			secret.Description, secret.Required = secret.Description+"; left out, somebody is asked for their consent", false
+		}
 		list = append(list, stack.ServiceTemplate{Provider: e.Provider, Name: e.Name, AuthKind: e.AuthKind,
 			Fields: append([]stack.CredentialField{secret}, e.fields...)})
 	}

@@ -37,8 +37,8 @@ var connectedPage = template.Must(template.New("page").Parse(pageHead + `
 </html>
 `))
 
-// consent is what somebody is asked for who opens the authorization URL of a connection. There is one at a time: a new one takes
-// the place of the last.
+// consent is what somebody is asked for who opens the authorization URL of a connection. There is one at a time: a new one
+// takes the place of the last.
 type consent struct {
 	nonce       string
 	verifier    string // of PKCE
@@ -114,7 +114,8 @@ func (s *Server) askConsent(
 	}
 	now := s.clock.now()
 	if conn.Status == "" {
-		conn.Status, conn.Scopes, conn.Fields, conn.AllowedHosts, conn.ConnectedAt = stack.ConnectionPending, as.scopes, as.fields, as.hosts, now
+		conn.Status, conn.ConnectedAt = stack.ConnectionPending, now
+		conn.Scopes, conn.Fields, conn.AllowedHosts = as.scopes, as.fields, as.hosts
 		c.op.connections.put(conn.ID, conn)
 	}
 	base := baseURL(ctx)
@@ -180,8 +181,8 @@ func consentProblem(code, message string) *apiError {
 		"has given less than 10 minutes ago, once"})
 }
 
-// finishConsent connects the service that a provider's answer is for, and returns the connection as it is then. The consent is
-// there as soon as the state is known to be good. No operator is locked while the provider is waited for.
+// finishConsent connects the service that a provider's answer is for, and returns the connection as it is then. The consent
+// is there as soon as the state is known to be good. No operator is locked while the provider is waited for.
 func (s *Server) finishConsent(query string) (out stack.Connection, asked *consent, refusal *apiError) {
 	form, refusal := formOf(query)
 	if refusal != nil {
@@ -211,7 +212,8 @@ func (s *Server) finishConsent(query string) (out stack.Connection, asked *conse
 		return out, asked, consentProblem(codeDenied, conn.Name+" was not connected, since the consent was denied.")
 	case form["error"] != "" || form["code"] == "":
 		op.endConsent(now, conn, "PROVIDER_ERROR")
-		return out, asked, consentProblem("provider_error", conn.Name+" could not ask for consent: "+or(clip(oauthText(form["error"])), "it sent no code")+".")
+		why := or(clip(oauthText(form["error"])), "it sent no code")
+		return out, asked, consentProblem("provider_error", conn.Name+" could not ask for consent: "+why+".")
 	}
 	tokens, err := s.redeemAtProvider(op, conn.Provider, asked, form["code"])
 	now = s.clock.now()
@@ -224,19 +226,21 @@ func (s *Server) finishConsent(query string) (out stack.Connection, asked *conse
 	}
 	if err != nil {
 		s.logger.Warn("a consent could not be redeemed", "connection_id", conn.ID, "error", err)
-		op.endConsent(now, conn, "PROVIDER_ERROR")
+		if conn.consent == nil { // nobody has been asked again meanwhile
+			op.endConsent(now, conn, "PROVIDER_ERROR")
+		}
 		return out, asked, consentProblem("provider_error", conn.Name+" did not give a token.")
 	}
 	return conn.Connection, asked, nil
 }
 
-// DecideConnection stands in for a person who opens the authorization URL of a connection and approves or denies, and whose browser is
-// sent back then. It returns the connection that there is after an approval. It fails for an address that is none, and where the
-// person would be told that nothing was connected though they approved.
+// DecideConnection stands in for a person who opens the authorization URL of a connection and approves or denies, and whose
+// browser is sent back then. It returns the connection that there is after an approval. It fails for an address that is none,
+// and where the person would be told that nothing was connected though they approved.
 func (s *Server) DecideConnection(address string, approve bool) (*stack.Connection, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("the address is none")
+		return nil, errors.New("the address is no URL")
 	}
 	provider, ok := strings.CutPrefix(u.Path, providersPath)
 	provider, isPage := strings.CutSuffix(provider, "/authorize")

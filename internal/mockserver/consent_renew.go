@@ -27,7 +27,9 @@ func (s *Server) providerConfig(provider, base string) *oauth2.Config {
 }
 
 // atProvider calls a provider, which is in this process. The call ends with the operator, not with who waits for it.
-func (s *Server) atProvider(op *operator, provider string, call func(context.Context, *oauth2.Config) (*oauth2.Token, error)) (*oauth2.Token, error) {
+func (s *Server) atProvider(
+	op *operator, provider string, call func(context.Context, *oauth2.Config) (*oauth2.Token, error),
+) (*oauth2.Token, error) {
 	ctx, cancel := context.WithTimeout(op.ctx, providerTimeout)
 	defer cancel()
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, &http.Client{Transport: forward.Local(s)})
@@ -106,8 +108,8 @@ func (s *Server) freshen(ctx context.Context, op *operator, conn *connection) er
 	return err
 }
 
-// renew has the provider give a new token, or waits with others for the one that is under way. Who no longer waits takes it from
-// nobody. The operator is locked before and after, not in between.
+// renew has the provider give a new token, or waits with others for the one that is under way. Who no longer waits takes it
+// from nobody. The operator is locked before and after, not in between.
 func (s *Server) renew(ctx context.Context, op *operator, conn *connection) error {
 	r := conn.renewal
 	if r == nil {

@@ -124,8 +124,8 @@ func TestProviderTokens(t *testing.T) {
 	refresh := func(provider string, of map[string]any) (int, map[string]any) {
 		token, ok := of["refresh_token"].(string)
 		require.True(t, ok)
-		rec, answer := tokensOf(t, s, provider, url.Values{"grant_type": {grantRefresh}, "refresh_token": {token}})
-		return rec.Code, answer
+		got, answer := tokensOf(t, s, provider, url.Values{"grant_type": {grantRefresh}, "refresh_token": {token}})
+		return got.Code, answer
 	}
 	status, second := refresh("github", first)
 	require.Equal(t, http.StatusOK, status)

@@ -92,7 +92,8 @@ type providerRequest struct {
 	entry *catalogEntry
 }
 
-// readProviderRequest reads a request for consent. What is wrong with one is shown to the person: it is not as STACK has made it.
+// readProviderRequest reads a request for consent. What is wrong with one is shown to the person: it is not as STACK has
+// made it.
 func (s *Server) readProviderRequest(provider, query, base string) (providerRequest, *apiError) {
 	e, ok := catalogued(provider)
 	if !ok || e.Provider != provider || e.AuthKind != stack.AuthKindOAuth {
@@ -276,7 +277,8 @@ func (g *providerGrant) tokens(id string) *oauthTokens {
 }
 
 // RevokeAtProvider stands in for a person who takes a connection's consent back at the provider. Its token is good until it
-// ends; the provider refuses to renew it. It fails for a connection that is unknown, or that no provider has given a token for.
+// ends; the provider refuses to renew it. It fails for a connection that is unknown, or that no provider has given a token
+// for.
 func (s *Server) RevokeAtProvider(connectionID string) error {
 	found, err := s.atOperator(func(op *operator, _ time.Time) (bool, error) {
 		conn, ok := op.connections.get(connectionID)

@@ -207,7 +207,8 @@ func (s *Server) connect(caller *caller, conn *connection, secret secretContent,
 	return &conn.Connection, nil
 }
 
-// enter gives a connection that is new its id, if the caller may have it. A member who is bound to some connections may use it too.
+// enter gives a connection that is new its id, if the caller may have it. A member who is bound to some connections may use
+// it too.
 func (c *caller) enter(conn *connection) error {
 	if err := c.mayConnect(conn.Provider); err != nil || conn.ID != "" {
 		return err
@@ -266,9 +267,9 @@ func (op *operator) connectionByID(id string) (*connection, error) {
 	return op.connections.find("connection", id)
 }
 
-// verifyConnection checks that the vault still yields the credential and that it can be injected. A token that can be renewed is
-// renewed, which shows what the provider thinks of it. Nobody else is asked: a test call to a service would reach whatever handler
-// a test has put in its place, unannounced.
+// verifyConnection checks that the vault still yields the credential and that it can be injected. A token that can be
+// renewed is renewed, which shows what the provider thinks of it. Nobody else is asked: a test call to a service would reach
+// whatever handler a test has put in its place, unannounced.
 func (s *Server) verifyConnection(ctx context.Context, c *caller, in connectionIn) (*stack.Connection, error) {
 	conn, err := c.connection(in.ConnectionID)
 	if err != nil {
