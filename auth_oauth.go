@@ -19,6 +19,7 @@ import (
 
 const (
 	oauthTokenRoute      = "/oauth/token"
+	deviceAuthRoute      = "/oauth/device_authorization"
 	refreshMargin        = 30 * time.Second    // before an access token's expiry (contract: endpoints 4.4)
 	defaultAccessLife    = 5 * time.Minute     // of an access token whose answer does not say (contract: endpoints 4.4)
 	refreshTokenLifetime = 30 * 24 * time.Hour // (contract: endpoints 4.3)
@@ -26,15 +27,15 @@ const (
 	lockPoll             = 20 * time.Millisecond
 )
 
-// OAuthEndpoint returns where an OAuth client signs in to the server with the given base URL, for an [oauth2.Config]. Clients
-// are public: they have no secret and use PKCE.
+// OAuthEndpoint returns where an OAuth client signs in to the server with the given base URL, for an [oauth2.Config]: by an
+// authorization code, or by the device flow. Clients are public: they have no secret and use PKCE.
 func OAuthEndpoint(baseURL string) (oauth2.Endpoint, error) {
 	base, err := parseBaseURL("baseURL", baseURL)
 	if err != nil {
 		return oauth2.Endpoint{}, err
 	}
-	return oauth2.Endpoint{AuthURL: base.String() + "/oauth/authorize", TokenURL: base.String() + oauthTokenRoute,
-		AuthStyle: oauth2.AuthStyleInParams}, nil
+	return oauth2.Endpoint{AuthURL: base.String() + "/oauth/authorize", DeviceAuthURL: base.String() + deviceAuthRoute,
+		TokenURL: base.String() + oauthTokenRoute, AuthStyle: oauth2.AuthStyleInParams}, nil
 }
 
 // WithTokenSource authenticates each call with an OAuth access token of the source, such as that of [oauth2.Config.TokenSource],

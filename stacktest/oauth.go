@@ -46,3 +46,10 @@ func (s *Server) DenyConnection(authorizationURL string) error {
 func (s *Server) RevokeAtProvider(connectionID string) error {
 	return s.mock.RevokeAtProvider(connectionID)
 }
+
+// ApproveDevice stands in for a person who enters the code that a device or a command shows: it does what the Approve button of
+// the page does for someone who has signed in as the server's own operator. It fails for a code with which nothing waits.
+func (s *Server) ApproveDevice(userCode string) error { return s.mock.DecideDevice(userCode, true) }
+
+// DenyDevice is [Server.ApproveDevice] for a person who does not want it.
+func (s *Server) DenyDevice(userCode string) error { return s.mock.DecideDevice(userCode, false) }

@@ -42,8 +42,12 @@ type oauthState struct {
 	mu       sync.Mutex
 	macKey   [32]byte // of refresh tokens
 	clients  table[oauthClient]
-	codes    table[oauthCode] // by the hash of the code
+	codes    table[oauthCode]    // by the hash of the code
+	devices  table[deviceSignIn] // by the hash of the device code
 	sessions table[oauthSession]
+
+	misses      int // wrong user codes
+	missesSince time.Time
 }
 
 // oauthClient is a registered client. It does not change.
@@ -70,6 +74,7 @@ func (o *oauthState) clear() {
 	defer o.mu.Unlock()
 	_, _ = rand.Read(o.macKey[:]) // never fails: it ends the program instead
 	o.clients, o.codes, o.sessions = table[oauthClient]{}, table[oauthCode]{}, table[oauthSession]{}
+	o.devices, o.misses = table[deviceSignIn]{}, 0
 }
 
 func oauthRoutes() []route {
@@ -79,6 +84,10 @@ func oauthRoutes() []route {
 		endpoint("POST", "/oauth/register", (*Server).registerClient, oauth, created, bodyLimit(maxClientBody)),
 		endpoint("GET", authorizePath, (*Server).showAuthorization, webPage, sendsOn),
 		endpoint("POST", authorizePath, (*Server).authorizeOnPage, webPage, sendsOn, foreignBody, bodyLimit(maxClientBody)),
+		endpoint("POST", deviceAuthPath, (*Server).authorizeDevice, oauth, foreignBody, bodyLimit(maxClientBody)),
+		endpoint("GET", devicePath, (*Server).showDevice, webPage, showsProblems),
+		endpoint("POST", devicePath, (*Server).decideDeviceOnPage, webPage, showsProblems, foreignBody, bodyLimit(maxClientBody)),
+		endpoint("POST", revokePath, (*Server).revokeToken, oauth, foreignBody, bodyLimit(maxClientBody)),
 		endpoint("POST", "/oauth/token", (*Server).oauthToken, oauth, foreignBody, bodyLimit(maxClientBody)),
 		endpoint("POST", "/v1/oauth/token", (*Server).oauthToken, oauth, foreignBody, bodyLimit(maxClientBody), named("oauthTokenUnderVersion")),
 	}
@@ -90,6 +99,8 @@ type authServer struct {
 	AuthorizationEndpoint string   `json:"authorization_endpoint"`
 	TokenEndpoint         string   `json:"token_endpoint"`
 	RegistrationEndpoint  string   `json:"registration_endpoint"`
+	DeviceEndpoint        string   `json:"device_authorization_endpoint"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	JWKSURI               string   `json:"jwks_uri"`
 	ScopesSupported       []string `json:"scopes_supported"`
 	ResponseTypes         []string `json:"response_types_supported"`
@@ -98,14 +109,17 @@ type authServer struct {
 	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 }
 
+// grantTypes are all grants of the token endpoint.
+var grantTypes = []string{grantCode, grantRefresh, grantDevice, grantExchange}
+
 // clientAuthMethods are the ways in which a client may show at the token endpoint who it is.
 var clientAuthMethods = []string{"none", "client_secret_post", "client_secret_basic"}
 
 func (s *Server) authServerMetadata(ctx context.Context, _ *caller, _ none) (*authServer, error) {
 	base := baseURL(ctx)
 	return &authServer{Issuer: base, AuthorizationEndpoint: base + authorizePath, TokenEndpoint: base + "/oauth/token",
-		RegistrationEndpoint: base + "/oauth/register", JWKSURI: base + "/v1/.well-known/jwks.json", ScopesSupported: oauthScopes,
-		ResponseTypes: []string{"code"}, GrantTypes: []string{grantCode, grantRefresh, grantExchange},
+		RegistrationEndpoint: base + "/oauth/register", DeviceEndpoint: base + deviceAuthPath, RevocationEndpoint: base + revokePath,
+		JWKSURI: base + "/v1/.well-known/jwks.json", ScopesSupported: oauthScopes, ResponseTypes: []string{"code"}, GrantTypes: grantTypes,
 		AuthMethods: clientAuthMethods, ChallengeMethods: []string{"S256"}}, nil
 }
 
@@ -207,11 +221,16 @@ func (o *oauthState) add(c *oauthClient, now time.Time) bool {
 	return true
 }
 
-// prune forgets codes and sessions whose time is over.
+// prune forgets codes, devices and sessions whose time is over.
 func (o *oauthState) prune(now time.Time) {
 	for id, code := range o.codes.byID {
 		if !now.Before(code.expiresAt) {
 			o.codes.delete(id)
+		}
+	}
+	for id, d := range o.devices.byID {
+		if !now.Before(d.expiresAt.Add(deviceCodeLifetime)) {
+			o.devices.delete(id)
 		}
 	}
 	for id, session := range o.sessions.byID {
@@ -223,8 +242,11 @@ func (o *oauthState) prune(now time.Time) {
 
 // complete checks a client's metadata and fills in the defaults.
 func (d *clientData) complete() error {
+	if d.GrantTypes == nil {
+		d.GrantTypes = []string{grantCode}
+	}
 	switch n := len(d.RedirectURIs); {
-	case n == 0:
+	case n == 0 && slices.Contains(d.GrantTypes, grantCode):
 		return invalidClientData("redirect_uris", nil, "an array of URIs")
 	case n > maxRedirectURIs:
 		return invalidClientData("redirect_uris", fmt.Sprintf("an array of %d", n), fmt.Sprintf("an array of at most %d", maxRedirectURIs))
@@ -239,8 +261,8 @@ func (d *clientData) complete() error {
 				"or one of a private scheme such as com.example.app:/callback, without user information and fragment")
 		}
 	}
-	if d.GrantTypes == nil {
-		d.GrantTypes = []string{grantCode}
+	if d.RedirectURIs == nil {
+		d.RedirectURIs = []string{}
 	}
 	if d.ResponseTypes == nil {
 		d.ResponseTypes = []string{"code"}
@@ -255,7 +277,7 @@ func (d *clientData) complete() error {
 		field         string
 		sent, allowed []string
 	}{
-		{"grant_types", d.GrantTypes, []string{grantCode, grantRefresh, grantExchange}},
+		{"grant_types", d.GrantTypes, grantTypes},
 		{"response_types", d.ResponseTypes, []string{"code"}},
 		{"token_endpoint_auth_method", []string{d.AuthMethod}, clientAuthMethods},
 		{"scope", strings.Fields(d.Scope), oauthScopes},

@@ -50,25 +50,23 @@ func (s *Server) oauthToken(ctx context.Context, _ *caller, in oauthTokenIn) (*o
 	if grant == grantExchange {
 		return s.exchangePassport(ctx, in.Authorization, form)
 	}
-	if grant != grantCode && grant != grantRefresh {
+	redeem, ok := map[string]func(*Server, *oauthClient, map[string]string) (*oauthTokens, error){grantCode: (*Server).redeemCode,
+		grantRefresh: (*Server).refreshSession, grantDevice: (*Server).redeemDevice}[grant]
+	if !ok {
 		code := "unsupported_grant_type"
 		if grant == "" {
 			code = "invalid_request"
 		}
-		return nil, badForm(code, "grant_type", grant, strings.Join([]string{grantCode, grantRefresh, grantExchange}, ", "))
+		return nil, badForm(code, "grant_type", grant, strings.Join(grantTypes, ", "))
 	}
 	client, err := s.clientOf(in.Authorization.Reveal(), form)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(client.grants, grant) {
-		return nil, refuse(http.StatusBadRequest, "unauthorized_client", "the client has not registered the grant type "+grant,
-			map[string]any{"check": "grant_type", "sent": grant, "allowed": client.grants})
+	if err = client.mayUse(grant); err != nil {
+		return nil, err
 	}
-	if grant == grantCode {
-		return s.redeemCode(client, form)
-	}
-	return s.refreshSession(client, form)
+	return redeem(s, client, form)
 }
 
 func badForm(code, field, sent, allowed string) *apiError {
@@ -170,14 +168,20 @@ func (o *oauthState) openSession(
 	if !fitsChallenge(form["code_verifier"], code.challenge) {
 		return opened, nil, invalidGrant("code_verifier does not fit the code_challenge", "the verifier of 43 to 128 characters whose S256 was sent")
 	}
+	s := o.addSession(client.id, code.key, code.scopes, now)
+	code.session = s.id
+	return *s, nil, nil
+}
+
+// addSession keeps a new session. Where there are too many, the oldest goes.
+func (o *oauthState) addSession(clientID string, key keyHash, scopes []string, now time.Time) *oauthSession {
 	o.prune(now)
 	if o.sessions.len() >= maxOAuthSessions {
 		o.sessions.delete(o.sessions.order[0])
 	}
-	s := &oauthSession{id: newID("ost_"), clientID: client.id, key: code.key, scopes: code.scopes, expiresAt: now.Add(refreshTokenLifetime)}
-	code.session = s.id
+	s := &oauthSession{id: newID("ost_"), clientID: clientID, key: key, scopes: scopes, expiresAt: now.Add(refreshTokenLifetime)}
 	o.sessions.put(s.id, s)
-	return *s, nil, nil
+	return s
 }
 
 // fitsChallenge is PKCE, by S256.

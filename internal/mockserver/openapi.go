@@ -153,7 +153,9 @@ func (d *describer) operation(r *route) *openapi.Operation {
 	}
 	if r.sendsOn {
 		op.Responses["303"] = &openapi.Response{Description: "On to the redirect URI of the client or the callback, with a code, a ticket or an error."}
-		for _, status := range []string{"400", "403"} {
+	}
+	if r.showsProblems {
+		for _, status := range []string{"400", "403", "429"} {
 			op.Responses[status] = &openapi.Response{Description: "The page, with what is wrong.", Content: op.Responses["200"].Content}
 		}
 	}

@@ -41,7 +41,8 @@ type route struct {
 	billing         bool           // it changes something about billing, which a tenant may not
 	foreignBody     bool           // the body may be of any content type
 	oauth           bool           // errors are in the shape of RFC 6749
-	sendsOn         bool           // a page that may redirect, and that shows what is wrong
+	sendsOn         bool           // a page that may redirect
+	showsProblems   bool           // a page that shows what is wrong
 	maxBody         int64          // bytes
 	success         int            // status of a good answer
 	in, out         reflect.Type
@@ -51,17 +52,18 @@ type route struct {
 
 type routeOption func(*route)
 
-func public(r *route)       { r.public = true }
-func created(r *route)      { r.success = http.StatusCreated }
-func operatorOnly(r *route) { r.operatorOnly = true }
-func unlocked(r *route)     { r.unlocked = true }
-func waits(r *route)        { r.waits = true }
-func billing(r *route)      { r.billing = true }
-func foreignBody(r *route)  { r.foreignBody = true }
-func sendsOn(r *route)      { r.sendsOn = true }
-func oauth(r *route)        { r.public, r.oauth = true, true }
-func adminOnly(r *route)    { r.role = stack.RoleAdmin }
-func reads(r *route)        { r.role = stack.RoleReadonly } // though it is no GET
+func public(r *route)        { r.public = true }
+func created(r *route)       { r.success = http.StatusCreated }
+func operatorOnly(r *route)  { r.operatorOnly = true }
+func unlocked(r *route)      { r.unlocked = true }
+func waits(r *route)         { r.waits = true }
+func billing(r *route)       { r.billing = true }
+func foreignBody(r *route)   { r.foreignBody = true }
+func sendsOn(r *route)       { r.sendsOn, r.showsProblems = true, true }
+func showsProblems(r *route) { r.showsProblems = true }
+func oauth(r *route)         { r.public, r.oauth = true, true }
+func adminOnly(r *route)     { r.role = stack.RoleAdmin }
+func reads(r *route)         { r.role = stack.RoleReadonly } // though it is no GET
 func bodyLimit(n int64) routeOption {
 	return func(r *route) { r.maxBody = n }
 }
