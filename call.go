@@ -15,10 +15,11 @@ type call struct {
 	ids             []string // values of the pattern's {placeholders}, in order
 	query           url.Values
 	header          http.Header
-	body            any      // nil sends no body
-	keyed           bool     // a key makes a repetition harmless
-	raw             *url.URL // set by Client.Do instead of ids and query
-	missionBound    bool     // a refusal may mean that the Mission is over
+	body            any        // nil sends no body
+	form            url.Values // sent in place of body, for OAuth
+	keyed           bool       // a key makes a repetition harmless
+	raw             *url.URL   // set by Client.Do instead of ids and query
+	missionBound    bool       // a refusal may mean that the Mission is over
 }
 
 func get(pattern string, ids ...string) *call  { return newCall(http.MethodGet, pattern, ids) }
@@ -36,6 +37,12 @@ func newCall(method, pattern string, ids []string) *call {
 // with sets the JSON body.
 func (c *call) with(body any) *call {
 	c.body = body
+	return c
+}
+
+// withForm sets the body to a form, which OAuth wants in place of JSON.
+func (c *call) withForm(form url.Values) *call {
+	c.form = form
 	return c
 }
 

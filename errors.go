@@ -127,9 +127,9 @@ var (
 	ErrNoCredentials error = &kind{text: "no credentials", codes: []string{noCredentials}}
 
 	// ErrSignInRequired means that a person must sign in, again or after all: an OAuth session has ended, since it was not used for
-	// 30 days, was revoked, or its refresh token was used by somebody else; or the person has refused in the browser (code
-	// ACCESS_DENIED) or has not answered there in five minutes (code SIGN_IN_TIMED_OUT).
-	ErrSignInRequired error = &kind{text: "sign in again", codes: []string{"INVALID_GRANT", accessDenied, signInTimedOut}}
+	// 30 days, was revoked, or its refresh token was used by somebody else; or the person has refused (code ACCESS_DENIED), or has not
+	// approved in time: in the browser in five minutes (code SIGN_IN_TIMED_OUT), with a code before it expired (code EXPIRED_TOKEN).
+	ErrSignInRequired error = &kind{text: "sign in again", codes: []string{"INVALID_GRANT", accessDenied, signInTimedOut, codeExpired}}
 
 	// errPersonRefused is the part of ErrSignInRequired that a person has said, or has said nothing to.
 	errPersonRefused error = &kind{text: "refused in the browser", codes: []string{accessDenied, signInTimedOut}}
@@ -246,6 +246,7 @@ const (
 
 	accessDenied   = "ACCESS_DENIED" // as RFC 6749 names it
 	signInTimedOut = "SIGN_IN_TIMED_OUT"
+	codeExpired    = "EXPIRED_TOKEN" // as RFC 8628 names it
 )
 
 // parseError reads both shapes of error bodies, and survives everything else. (contract: endpoints 1.5)

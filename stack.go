@@ -194,15 +194,9 @@ func WithPollInterval(interval time.Duration) Option {
 // It fails with a [*ParamError] for a bad option or credentials file, and with [ErrNoCredentials] when there is nothing to
 // authenticate with, nobody to ask and no WithAgent. It makes no network call. (contract: endpoints 4.1, 4.2 and 4.5)
 func New(opts ...Option) (*Client, error) {
-	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
-		logger: slog.New(slog.DiscardHandler)}
-	for _, opt := range opts {
-		if opt == nil {
-			return nil, &ParamError{Param: "option", Reason: "is nil"}
-		}
-		if err := opt(&cfg); err != nil {
-			return nil, err
-		}
+	cfg, err := newConfig(opts)
+	if err != nil {
+		return nil, err
 	}
 	base, found, err := resolveCredentials(cfg.baseURL, cfg.credentials, cfg.person())
 	missing := err
@@ -247,6 +241,21 @@ func New(opts ...Option) (*Client, error) {
 	c.Authority = &AuthorityService{c}
 	c.EvidencePacks = &EvidencePacksService{c}
 	return c, nil
+}
+
+// newConfig applies options to the defaults.
+func newConfig(opts []Option) (config, error) {
+	cfg := config{timeout: DefaultTimeout, poll: DefaultPollInterval, maxRetries: DefaultMaxRetries,
+		logger: slog.New(slog.DiscardHandler)}
+	for _, opt := range opts {
+		if opt == nil {
+			return cfg, &ParamError{Param: "option", Reason: "is nil"}
+		}
+		if err := opt(&cfg); err != nil {
+			return cfg, err
+		}
+	}
+	return cfg, nil
 }
 
 // BaseURL returns the base URL that the client calls, without a trailing slash.

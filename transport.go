@@ -187,7 +187,10 @@ func (t *transport) exchange(
 		return nil, err
 	}
 	var body any // a nil interface keeps retryablehttp from sending an empty body
-	if cl.body != nil {
+	contentType := "application/json"
+	if cl.form != nil {
+		body, contentType = []byte(cl.form.Encode()), "application/x-www-form-urlencoded"
+	} else if cl.body != nil {
 		if body, err = marshalJSON(cl.body); err != nil {
 			return nil, &ParamError{Param: "body of " + cl.method + " " + cl.pattern, Reason: "cannot be sent as JSON: " + err.Error()}
 		}
@@ -202,7 +205,7 @@ func (t *transport) exchange(
 		}
 		req.Header[name] = values
 	}
-	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("User-Agent", t.userAgent)
 	req.SetResponseHandler(read)
 	x := &exchange{transport: t, http: client, call: cl, began: time.Now()}
