@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import secrets
 import subprocess
 from pathlib import Path
@@ -160,3 +161,42 @@ def test_shared_with_go(world: World, go_client: Path) -> None:
     log = [row["action"] for row in world.stack.audit.list(limit=100)["entries"]]
     assert log.count("oauth.refresh") == 4
     assert "oauth.session_revoke" not in log
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Go SDK's command line."""
+    path = tmp_path_factory.mktemp("bin") / "stack"
+    subprocess.run(["go", "build", "-o", str(path), "./cmd/stack"], cwd=ROOT, check=True)
+    return path
+
+
+def test_signed_in_by_the_command(world: World, command: Path) -> None:
+    """What `stack auth login` leaves in the home directory serves the SDK; what the SDK leaves there serves the command."""
+    base = world.mock.url
+    with subprocess.Popen([str(command), "auth", "login", "--base-url", base], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as login:
+        assert login.stderr is not None
+        shown = re.search(r"code: (\S+)$", login.stderr.readline())
+        assert shown, "the first line shows the code"
+        page = httpx.get(f"{base}/oauth/device", params={"user_code": shown[1]})
+        assert (page.status_code, shown[1] in page.text) == (200, True)
+        pressed = httpx.post(str(page.url), data={"api_key": world.mock.api_key, "decision": "approve"})
+        assert pressed.status_code == 200
+        out, err = login.communicate(timeout=30)
+        assert login.returncode == 0, err
+    assert f"Signed in to {base} as {world.mock.operator_id}" in out
+    path = Path.home() / ".stack" / "credentials.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with Stack(base_url=base) as theirs:
+        assert isinstance(theirs._client.auth, CredentialsFileAuth)
+        agent = theirs.agents.register(name="bot")
+
+    def run(*args: str) -> str:
+        return subprocess.run([str(command), *args, "--base-url", base, "--json"], capture_output=True, text=True, check=True).stdout
+
+    assert json.loads(run("audit", "tail", "-n", "1", "--agent", agent.id))["action"] == "agent.register"
+    assert json.loads(run("audit", "verify"))["valid"] is True
+    with Stack(base_url=base) as theirs:
+        assert [a.id for a in theirs.agents.list()] == [agent.id]
+    assert json.loads(run("auth", "logout")) == {"revoked": True}
+    assert not path.exists()
