@@ -139,30 +139,51 @@ func (d *deadMission) find(ctx context.Context) (id string, err error) {
 	}
 }
 
-// checkout accounts for what was logged, unless that was done before.
+// checkout accounts for what was logged, unless that was done before. What the dead process had sent may arrive meanwhile.
 func (d *deadMission) checkout(ctx context.Context) (*Checkout, error) {
-	jti := d.opened.JTI
-	report, err := d.client.Passports.Report(ctx, jti)
-	switch {
-	case errors.Is(err, ErrNotFound): // nobody wants the account any more
-		return nil, nil //nolint:nilnil // there is nothing to check out
-	case err != nil:
+	done, err := d.accounted(ctx)
+	if done || err != nil {
 		return nil, err
-	case report.Checkout != nil:
-		return nil, nil //nolint:nilnil // as above
 	}
-	m := &Mission{client: d.client, id: d.opened.MissionID, jti: jti, reporting: make(chan struct{}, 1)}
-	return m.checkout(ctx, d.account.checkout(recoverSummary))
+	m := &Mission{client: d.client, id: d.opened.MissionID, jti: d.opened.JTI, reporting: make(chan struct{}, 1)}
+	result, err := m.checkout(ctx, d.account.checkout(recoverSummary))
+	if err == nil {
+		return result, nil
+	}
+	if done, askErr := d.accounted(ctx); done && askErr == nil {
+		return nil, nil //nolint:nilnil // there is nothing left to check out
+	}
+	return nil, err
+}
+
+// accounted reports whether nobody waits for the account any more.
+func (d *deadMission) accounted(ctx context.Context) (bool, error) {
+	report, err := d.client.Passports.Report(ctx, d.opened.JTI)
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && report.Checkout != nil, err
 }
 
 // revoke ends the Mission, if it has not ended by itself.
 func (d *deadMission) revoke(ctx context.Context, id string) error {
-	record, err := d.client.Missions.Get(ctx, id)
-	if errors.Is(err, ErrNotFound) || err == nil && record.Status != MissionLive {
-		return nil
+	ended, err := d.ended(ctx, id)
+	if ended || err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = d.client.Missions.Revoke(ctx, id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: recoverSummary})
+	_, err = d.client.Missions.Revoke(ctx, id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: recoverSummary})
+	if err != nil {
+		if ended, askErr := d.ended(ctx, id); ended && askErr == nil {
+			return nil
+		}
 	}
 	return err
+}
+
+func (d *deadMission) ended(ctx context.Context, id string) (bool, error) {
+	record, err := d.client.Missions.Get(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && record.Status != MissionLive, err
 }

@@ -79,8 +79,8 @@ func TestOpenAPILinks(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, 309, count)
-	assert.Len(t, reached, 97)
+	assert.Equal(t, 376, count)
+	assert.Len(t, reached, 101)
 
 	for _, tt := range []struct{ from, to, param, value string }{
 		{"registerAgent", "getAgent", "agent_id", "$response.body#/id"},
