@@ -15,8 +15,6 @@ import (
 
 // The pages to which the SDK itself brings a person, each approved in a real browser: the sign-in of a client, the code of a
 // device, the key of an agent. They share the environment, so they are no parallel tests.
-//
-//nolint:paralleltest // it sets the environment
 func TestSDKPagesByBrowser(t *testing.T) {
 	ctx := browser(t)
 	srv := stacktest.New(t)
