@@ -131,12 +131,12 @@ func TestAgentEnrollRefusals(t *testing.T) {
 		"the proof of nonsense": {func(p *stack.AgentEnrollParams) { p.SignedChallenge = taken.prove("nonsense") }, 403, "ENROLLMENT_PROOF_INVALID", "body.signed_challenge", false},
 	}
 	for name, tc := range tests {
-		id := s.Agent(t, stacktest.AgentConfig{}).ID
-		good := s.enrollParams(t, newSigner(t), id)
-		bad := good
-		tc.change(&bad)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			id := s.Agent(t, stacktest.AgentConfig{}).ID
+			good := s.enrollParams(t, newSigner(t), id) // not before: a challenge lives five minutes
+			bad := good
+			tc.change(&bad)
 			_, err := agents.Enroll(t.Context(), id, bad)
 			refused := requireRefused(t, err, tc.status, tc.code)
 			assert.Equal(t, tc.field, refused.Details["field"])

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,9 +190,11 @@ func showPerson(w http.ResponseWriter, status int, title string) {
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Connection", "close")
-	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>%[1]s</title>\n"+
+	page := fmt.Sprintf("<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>%[1]s</title>\n"+
 		"<body style=\"font-family: system-ui; padding: 40px\">\n<h1>%[1]s</h1>\n<p>You can close this tab.</p>\n</html>\n", title)
+	h.Set("Content-Length", strconv.Itoa(len(page))) // in chunks, its end would come with the end of the handler
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, page)
 	_ = http.NewResponseController(w).Flush()
 }
 

@@ -90,6 +90,18 @@ func WithAPIKey(key string) Option {
 	}
 }
 
+// WithSessionToken authenticates with the token of a person who has signed in to the dashboard, which lives 24 hours and cannot be
+// renewed. It is sent to whatever base URL the client has.
+func WithSessionToken(token Secret) Option {
+	return func(c *config) error {
+		if token.IsZero() {
+			return &ParamError{Param: "WithSessionToken", Reason: "is empty; leave the option out for other credentials"}
+		}
+		c.credentials = credentials{key: token}
+		return checkKey("WithSessionToken", token.Reveal())
+	}
+}
+
 // WithBaseURL sends every call to another server than [DefaultBaseURL], such as a mock. It wins over STACK_BASE_URL. The URL
 // is http or https, may have a path that goes before every route, and has no user information, query or fragment.
 func WithBaseURL(baseURL string) Option {
@@ -177,7 +189,7 @@ func WithPollInterval(interval time.Duration) Option {
 
 // New makes a client. It authenticates with the first of these that there is:
 //
-//  1. the last of [WithAPIKey], [WithTokenSource] and [WithCredentialsFile]
+//  1. the last of [WithAPIKey], [WithSessionToken], [WithTokenSource] and [WithCredentialsFile]
 //  2. the key in STACK_API_KEY
 //  3. the OAuth session in ~/.stack/credentials.json
 //  4. a person, whom the first call asks to sign in

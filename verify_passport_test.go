@@ -293,8 +293,8 @@ func TestVerifyRefuses(t *testing.T) {
 		{"an endless interval", claims(`:300`, `:9223372036854775807`), stack.RefusedClaim, "stk.checkpoint_interval"},
 
 		{"expired", claims(fmt.Sprint(now.Add(15*time.Minute).Unix()), fmt.Sprint(now.Unix()-1)), stack.RefusedExpired, "exp"},
-		{"not yet valid", at("nbf", time.Minute), stack.RefusedNotYetValid, "nbf"},
-		{"issued in the future", claims(fmt.Sprint(now.Unix()), fmt.Sprint(now.Unix()+60)), stack.RefusedIssuedInFuture, "iat"},
+		{"not yet valid", at("nbf", time.Hour), stack.RefusedNotYetValid, "nbf"},
+		{"issued in the future", claims(fmt.Sprint(now.Unix()), fmt.Sprint(now.Unix()+3600)), stack.RefusedIssuedInFuture, "iat"},
 		{"another issuer", claims("getstack.run", "https://getstack.run"), stack.RefusedIssuer, "iss"},
 		{"another audience", claims("stack:passport", "stack:agent"), stack.RefusedAudience, "aud"},
 		{"other audiences", claims(`"stack:passport"`, `["a","b"]`), stack.RefusedAudience, "aud"},

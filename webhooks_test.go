@@ -150,14 +150,11 @@ func TestVerifyWebhookRefuses(t *testing.T) {
 		"another time":      {signed(fmt.Sprintf("t=%d,%s", now.Unix()+1, mac)), webhookBody, "no signature fits"},
 		"no event":          {signed(signHook("whsec_test", now, "[]")), "[]", "no event"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			event, err := stack.VerifyWebhook(tt.header, []byte(tt.body), webhookSecret, 0)
-			require.ErrorIs(t, err, stack.ErrWebhookSignature)
-			require.ErrorContains(t, err, tt.reason)
-			assert.NotContains(t, err.Error(), "whsec_")
-			assert.Nil(t, event)
-		})
+		event, err := stack.VerifyWebhook(tt.header, []byte(tt.body), webhookSecret, 0)
+		require.ErrorIs(t, err, stack.ErrWebhookSignature, name)
+		require.ErrorContains(t, err, tt.reason, name)
+		assert.NotContains(t, err.Error(), "whsec_", name)
+		assert.Nil(t, event, name)
 	}
 	_, err := stack.VerifyWebhook(signed(good), []byte(webhookBody), stack.Secret{}, 0)
 	requireParam(t, err, "secret")

@@ -15,6 +15,13 @@ func (s *Server) DenySignIn(authorizeURL string) (callback string, err error) {
 	return s.mock.DecideSignIn(authorizeURL, false)
 }
 
+// SessionToken stands in for a person who signs in to the dashboard as the server's own operator: their session, for
+// [stack.WithSessionToken], is good for 24 hours, and needs no governance approvals.
+func (s *Server) SessionToken() stack.Secret {
+	session, _ := s.mock.SessionToken()
+	return stack.NewSecret(session)
+}
+
 // ApproveEnrollment stands in for a person whom an agent in a terminal has sent to the page where its key is approved, /sdk-bootstrap:
 // it does what the Approve button does for someone who has signed in as the server's own operator. It returns where the page sends
 // them then, which is the agent's callback with the ticket. It fails for an address that the page does not show, and for an agent

@@ -31,8 +31,10 @@ SCOPES = (
 PERSON = """
 import fcntl
 import os
+import signal
 import sys
 
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the program's terminal may go before the page is shown
 log = open(os.environ["PERSON_LOG"], "a")
 fcntl.flock(log, fcntl.LOCK_SH)  # until the program ends: the browser outlives who has opened it
 
@@ -224,9 +226,8 @@ def test_async_python_signs_in(desk: Desk) -> None:
 
 
 def test_from_session(desk: Desk) -> None:
-    """A token that was obtained elsewhere."""
-    with Stack(base_url=desk.world.mock.url) as theirs:
-        token = theirs._client.auth.get_headers()["Authorization"].removeprefix("Bearer ")
+    """The session of a person in the dashboard."""
+    token = desk.world.mock.control("session", {})["session_token"]
     with Stack.from_session(token, base_url=desk.world.mock.url) as theirs:
         theirs.agents.list()
 

@@ -1,11 +1,14 @@
 package mockserver
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getstack-go/stack"
+	"github.com/getstack-go/stack/internal/mockserver/token"
 )
 
 // caller is who makes a request.
@@ -16,6 +19,7 @@ type caller struct {
 	agentID    string                   // of an agent that calls with its own key, or is to get one by a ticket; empty otherwise
 	ticket     string                   // to enrol the agent's key; empty otherwise
 	scopes     []string                 // of an OAuth access token; nil otherwise
+	person     bool                     // who has signed in to the operator's dashboard
 	requestID  string
 	governance string // X-Governance-Approval
 }
@@ -38,11 +42,11 @@ func (s *Server) authenticate(req *http.Request, r *route) (*caller, error) {
 
 // admitBearer finds whose bearer it is, and refuses one who may not call the route.
 func (s *Server) admitBearer(authorization string, r *route) (*caller, error) {
-	scheme, token, _ := strings.Cut(authorization, " ")
-	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+	scheme, bearer, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Bearer") || bearer == "" {
 		return nil, unauthorized("UNAUTHORIZED", "no bearer token", "Authorization: Bearer sk_live_…")
 	}
-	c, err := s.callerOf(token)
+	c, err := s.callerOf(bearer)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +71,8 @@ func (s *Server) callerOf(bearer string) (*caller, error) {
 		return s.ticketCaller(bearer)
 	case isAccessToken(bearer):
 		return s.oauthCaller(bearer)
+	case token.IsSession(bearer):
+		return s.sessionCaller(bearer)
 	case strings.HasPrefix(bearer, jwtPrefix):
 		return s.agentCaller(bearer)
 	}
@@ -75,7 +81,7 @@ func (s *Server) callerOf(bearer string) (*caller, error) {
 
 func unknownBearer() *apiError {
 	return unauthorized("UNAUTHORIZED", "the bearer is not a kind that this server knows",
-		"an API key (sk_live_…), a grant token (sk_grant_…), an OAuth access token or an agent's token (JWTs), "+
+		"an API key (sk_live_…), a grant token (sk_grant_…), an OAuth access token, a session or an agent's token (JWTs), "+
 			"or for an enrolment its ticket (etk_…)")
 }
 
@@ -108,6 +114,35 @@ func (o keyOwner) caller() (*caller, bool) {
 		return &caller{op: o.op, member: &m}, ok
 	}
 	return &caller{op: o.op}, true
+}
+
+// sessionLifetime is that of a person's session. (contract: server-api 2.1)
+const sessionLifetime = 24 * time.Hour
+
+// sessionCaller finds whose dashboard session a bearer is.
+func (s *Server) sessionCaller(bearer string) (*caller, error) {
+	operatorID, err := s.signer.VerifySession(bearer, s.clock.now())
+	if err == nil {
+		if op, ok := s.operatorByID(operatorID); ok {
+			return &caller{op: op, person: true}, nil
+		}
+	}
+	message := "the session is not one of this server"
+	if errors.Is(err, token.ErrAccessExpired) {
+		message = "the session has expired"
+	}
+	return nil, unauthorized("UNAUTHORIZED", message, "the session of a person who signed in less than 24 hours ago")
+}
+
+// SessionToken signs a person in to the dashboard of the first operator: it returns their token and when it ends.
+func (s *Server) SessionToken() (session string, expiresAt time.Time) {
+	now := s.clock.now()
+	expiresAt = now.Add(sessionLifetime)
+	session, err := s.signer.SignSession(s.first.OperatorID, now, expiresAt)
+	if err != nil { // the key is the server's own
+		panic(err)
+	}
+	return session, expiresAt
 }
 
 func unauthorized(code, message, allowed string) *apiError {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/getstack-go/stack"
 	"github.com/getstack-go/stack/internal/mockserver/forward"
 )
 
@@ -21,6 +22,7 @@ func controlRoutes() []route {
 		endpoint("POST", "/_mock/upstreams", (*Server).controlUpstream, control),
 		endpoint("POST", "/_mock/faults", (*Server).controlFault, control),
 		endpoint("POST", "/_mock/approve", (*Server).controlApprove, control),
+		endpoint("POST", "/_mock/session", (*Server).controlSession, control),
 		endpoint("POST", "/_mock/policy", (*Server).controlPolicy, control),
 		endpoint("POST", "/_mock/reset", (*Server).controlReset, control),
 		endpoint("GET", "/_mock/state", (*Server).controlState, control),
@@ -200,6 +202,17 @@ func baseURL(ctx context.Context) string {
 		return "http://" + addr.String()
 	}
 	return ""
+}
+
+// controlSessionOut is the session of a person in the dashboard.
+type controlSessionOut struct {
+	SessionToken stack.Secret `json:"session_token"`
+	ExpiresAt    time.Time    `json:"expires_at"`
+}
+
+func (s *Server) controlSession(context.Context, *caller, none) (*controlSessionOut, error) {
+	session, expiresAt := s.SessionToken()
+	return &controlSessionOut{stack.NewSecret(session), expiresAt}, nil
 }
 
 func (s *Server) controlState(context.Context, *caller, none) (*map[string]int, error) {

@@ -40,8 +40,11 @@ func (a *governanceApproval) row(step string) stack.AuditEntry {
 }
 
 // governed refuses an API-key caller who does not present an approved, unused approval for this action on this target, and
-// names the approval to have approved. One that fits is used up.
+// names the approval to have approved. One that fits is used up. A person needs none: they are who would give it.
 func (op *operator) governed(now time.Time, c *caller, action, target string) error {
+	if c.person {
+		return nil
+	}
 	sent := "none was sent"
 	if c.governance != "" {
 		sent = "the one sent is unknown"

@@ -35,17 +35,23 @@ type accessClaims struct {
 	Scope     string `json:"scope"`
 }
 
-// ErrAccessExpired is an access token whose time is over; every other fault of one is [ErrInvalidSignature].
+// ErrAccessExpired is an access token, or a session, whose time is over; every other fault of one is [ErrInvalidSignature].
 var ErrAccessExpired = errors.New("the access token has expired")
 
 // IsAccess reports whether a bearer claims to be an access token. Only [Signer.VerifyAccess] says whether it is one.
-func IsAccess(bearer string) bool {
+func IsAccess(bearer string) bool { return typeOf(bearer) == accessType }
+
+// typeOf is the typ that a bearer claims, empty for what is no JWT.
+func typeOf(bearer string) string {
 	first, _, ok := strings.Cut(bearer[:min(len(bearer), MaxSize)], ".")
 	data, err := base64.RawURLEncoding.DecodeString(first)
 	var header struct {
 		Type string `json:"typ"`
 	}
-	return ok && err == nil && json.Unmarshal(data, &header) == nil && header.Type == accessType
+	if !ok || err != nil || json.Unmarshal(data, &header) != nil {
+		return ""
+	}
+	return header.Type
 }
 
 // SignAccess returns an access token for the API.
