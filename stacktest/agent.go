@@ -34,7 +34,7 @@ type Agent struct {
 // test when one of these calls is refused.
 func (s *Server) Agent(t TB, cfg AgentConfig) Agent {
 	t.Helper()
-	ctx, client := t.Context(), s.Client()
+	ctx, client := t.Context(), s.setup()
 	if cfg.Name == "" {
 		cfg.Name = freshName()
 	}

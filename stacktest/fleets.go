@@ -12,7 +12,7 @@ import (
 // Fleet activates a fleet and stands in for the human who approves it. It fails the test when that is refused.
 func (s *Server) Fleet(t TB, definition stack.FleetDefinition) *stack.FleetPolicy {
 	t.Helper()
-	fleets, params := s.Client().Fleets, stack.FleetActivateParams{IdempotencyKey: rand.Text()}
+	fleets, params := s.setup().Fleets, stack.FleetActivateParams{IdempotencyKey: rand.Text()}
 	_, err := fleets.Activate(t.Context(), definition, params)
 	var refused *stack.Error
 	if errors.Is(err, stack.ErrGovernanceApprovalRequired) && errors.As(err, &refused) {
@@ -31,7 +31,7 @@ func (s *Server) Fleet(t TB, definition stack.FleetDefinition) *stack.FleetPolic
 // FleetMember has a fresh agent join a fleet with a key that is forgotten afterwards. It fails the test when that is refused.
 func (s *Server) FleetMember(t TB, fleetPolicyID string) *stack.FleetMember {
 	t.Helper()
-	fleets := s.Client().Fleets
+	fleets := s.setup().Fleets
 	challenge, err := fleets.EnrollmentChallenge(t.Context(), fleetPolicyID)
 	if err != nil {
 		t.Fatalf("stacktest: asking to join the fleet: %s", err)

@@ -54,16 +54,29 @@ func WithLogger(logger *slog.Logger) Option { return func(s *Server) { s.logger 
 // FailOnOpenMissions makes the test fail at its end when a Mission is still live: somebody forgot to close it.
 func FailOnOpenMissions() Option { return func(s *Server) { s.failOnOpen = true } }
 
+// WithChaos gives the server a bad day: about one call in five of each route, and of what the proxy sends to each host, goes
+// wrong as calls do in the real world. It is answered 429 with a Retry-After or 500, 502, 503 or 504, is late by up to 5 s, hangs
+// for 45 s, which is past the client's timeout and the proxy's, loses its connection before it is handled or its answer afterwards,
+// or gets a part of its answer. Of one route's calls no more than two in a row go wrong.
+//
+// What happens to a call follows from the seed, the route and the number of the call among those of its route, so that a run
+// whose calls come in the same order has the same day; [New] logs the seed. Faults that a test asks for by [Server.Fault] come
+// first, and what helpers such as [Server.Agent] do to set a test up is spared.
+func WithChaos(seed uint64) Option { return func(s *Server) { s.chaos = &seed } }
+
 // Server is a running mock. It is safe for concurrent use.
 type Server struct {
 	mock       *mockserver.Server
 	logger     *slog.Logger
 	failOnOpen bool
 	classifier InjectionClassifier
+	chaos      *uint64
 
 	http      *http.Server
 	pipe      *pipenet.Listener
 	transport *http.Transport // clients' connections to pipe
+	calmPipe  *pipenet.Listener
+	calm      *http.Transport // connections to calmPipe, of which a bad day keeps away
 	serving   sync.WaitGroup  // listeners, and connections with what is handled on them
 	requests  atomic.Int64
 
@@ -74,21 +87,24 @@ type Server struct {
 
 // Start starts a server for a program that is no test. It must be closed.
 func Start(opts ...Option) (*Server, error) {
-	s := &Server{pipe: pipenet.Listen(), logger: slog.New(slog.DiscardHandler), forwarded: map[string][]ForwardedRequest{}}
+	s := &Server{pipe: pipenet.Listen(), calmPipe: pipenet.Listen(), logger: slog.New(slog.DiscardHandler), forwarded: map[string][]ForwardedRequest{}}
 	for i, opt := range opts {
 		if opt == nil {
 			return nil, fmt.Errorf("stacktest: option %d is nil", i)
 		}
 		opt(s)
 	}
-	options := mockserver.Options{Logger: s.logger}
+	options := mockserver.Options{Logger: s.logger, Chaos: s.chaos}
 	if s.classifier != nil {
 		options.Classifier = classifier{s.classifier}
 	}
 	s.mock = mockserver.New(options)
 	s.transport = &http.Transport{DialContext: s.pipe.DialContext, DisableCompression: true}
-	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ConnState: s.connState} // no timeouts: its clients are the test's own
+	s.calm = &http.Transport{DialContext: s.calmPipe.DialContext, DisableCompression: true}
+	s.http = &http.Server{Handler: http.HandlerFunc(s.serveHTTP), ConnState: s.connState, // no timeouts: its clients are the test's own
+		BaseContext: s.baseContext}
 	s.serve(s.pipe)
+	s.serve(s.calmPipe)
 	return s, nil
 }
 
@@ -99,6 +115,9 @@ func New(t TB, opts ...Option) *Server {
 	s, err := Start(opts...)
 	if err != nil {
 		t.Fatalf("%s", err)
+	}
+	if s.chaos != nil {
+		t.Logf("stacktest: a bad day, which is stacktest.WithChaos(%d)", *s.chaos)
 	}
 	t.Cleanup(func() {
 		if s.failOnOpen {
@@ -118,9 +137,18 @@ func New(t TB, opts ...Option) *Server {
 // that was called for a write does, up to 30 s. Deliveries under way are given up.
 func (s *Server) Close() {
 	s.transport.CloseIdleConnections()
+	s.calm.CloseIdleConnections()
 	_ = s.http.Close() // its listeners' errors say only that they are closed
 	s.serving.Wait()
 	s.mock.Close()
+}
+
+// baseContext marks what comes over the calm pipe.
+func (s *Server) baseContext(l net.Listener) context.Context {
+	if l == s.calmPipe {
+		return mockserver.Calm(context.Background())
+	}
+	return context.Background()
 }
 
 // connState counts connections. Each begins while its listener is counted, and ends after the last request on it was handled.
@@ -156,6 +184,11 @@ func (s *Server) Client(opts ...stack.Option) *stack.Client {
 		panic("stacktest: " + err.Error())
 	}
 	return client
+}
+
+// setup is the client that sets tests up.
+func (s *Server) setup() *stack.Client {
+	return s.Client(stack.WithHTTPClient(&http.Client{Transport: s.calm}))
 }
 
 // Transport returns the in-memory link to the server, for a client of one's own.
@@ -196,7 +229,8 @@ func (s *Server) Advance(d time.Duration) time.Time {
 	return s.mock.Advance(d)
 }
 
-// Reset forgets everything but the operator, its key, and the upstreams; the clock is the process's again.
+// Reset forgets everything but the operator, its key, and the upstreams; the clock is the process's again,
+// and a bad day begins anew.
 func (s *Server) Reset() {
 	s.mock.Reset()
 	s.mu.Lock()

@@ -1,6 +1,6 @@
 // Command stackmock is the STACK reference mock as a process, for clients in any language.
 //
-//	stackmock [-addr 127.0.0.1:4242] [-upstream host=URL]... [-seed FILE] [-control] [-allow-dial] [-quiet]
+//	stackmock [-addr 127.0.0.1:4242] [-upstream host=URL]... [-seed FILE] [-control] [-allow-dial] [-chaos SEED] [-quiet]
 //
 // The first line on standard output is one JSON object, {"url","api_key","operator_id"}; it is written when the server is
 // ready. Everything for people goes to standard error. SIGTERM and SIGINT end the process cleanly, with status 0. A wrong
@@ -11,6 +11,11 @@
 // the emails, SMS and webhook deliveries that notifications have become. A destination for notifications that has the
 // operator's own address, operator@example.com, needs no verification. -allow-dial lets calls to other hosts go out to the
 // network, to public addresses only. -quiet leaves out the log line of each request.
+//
+// -chaos gives the server a bad day: about one call in five of each route, and of what the proxy sends to each host, is refused
+// with 429 or a 5xx, late, hanging for 45 s, cut off before it is handled, or answered in part or not at all. What happens to a call
+// follows from the seed, a number, and from how many calls of its route came before; the seed is printed to standard error. The
+// control routes and the -seed are spared.
 //
 // -seed fills the server from a file before it is ready. The file is a JSON object, every part of it optional:
 //
@@ -43,6 +48,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -64,6 +70,7 @@ type settings struct {
 	seed      string
 	control   bool
 	allowDial bool
+	chaos     *uint64
 	quiet     bool
 }
 
@@ -94,6 +101,14 @@ func stackmock(ctx context.Context, args []string, out, diagnostics io.Writer) i
 	flags.StringVar(&cfg.seed, "seed", "", "JSON `file` with services, agents and a policy to begin with")
 	flags.BoolVar(&cfg.control, "control", false, "serve the control routes under /_mock/, to loopback only")
 	flags.BoolVar(&cfg.allowDial, "allow-dial", false, "let proxied calls to hosts without -upstream go out to the network")
+	flags.Func("chaos", "have a bad day, on which about one call in five goes wrong, as the number `SEED` has it", func(value string) error {
+		seed, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return errors.New("must be a whole number, not below zero")
+		}
+		cfg.chaos = &seed
+		return nil
+	})
 	flags.BoolVar(&cfg.quiet, "quiet", false, "do not log requests")
 	flags.Usage = func() {
 		_, _ = fmt.Fprint(diagnostics, "stackmock is the STACK reference mock as a process.\n\nUsage: stackmock [flags]\n\n")
@@ -136,7 +151,7 @@ func run(ctx context.Context, cfg settings, args []string, out, diagnostics io.W
 		level = slog.LevelWarn
 	}
 	logger := slog.New(slog.NewTextHandler(diagnostics, &slog.HandlerOptions{Level: level}))
-	mock := mockserver.New(mockserver.Options{Logger: logger, Control: cfg.control, AllowDial: cfg.allowDial})
+	mock := mockserver.New(mockserver.Options{Logger: logger, Control: cfg.control, AllowDial: cfg.allowDial, Chaos: cfg.chaos})
 	defer mock.Close()
 	for host, url := range cfg.upstreams {
 		if err := mock.MapUpstream(host, forward.Target{URL: url}); err != nil {
@@ -197,6 +212,9 @@ func greet(mock *mockserver.Server, cfg settings, addr net.Addr, out, diagnostic
 		"  Python: Stack(<api_key>, base_url=%q)\n", hello.URL, hello.URL, hello.URL)
 	if cfg.control {
 		_, _ = fmt.Fprintf(diagnostics, "  control routes: %s/_mock/{clock,upstreams,faults,approve,policy,reset,state,notifications}\n", hello.URL)
+	}
+	if cfg.chaos != nil {
+		_, _ = fmt.Fprintf(diagnostics, "  a bad day: about one call in five goes wrong; -chaos %d has it again\n", *cfg.chaos)
 	}
 	return nil
 }

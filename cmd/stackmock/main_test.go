@@ -161,7 +161,7 @@ func TestHelp(t *testing.T) {
 	var out, diagnostics bytes.Buffer
 	assert.Zero(t, stackmock(t.Context(), []string{"-h"}, &out, &diagnostics))
 	assert.Empty(t, out.String())
-	for _, part := range []string{"-addr", "-upstream", "-seed", "-control", "-allow-dial", exampleSeed} {
+	for _, part := range []string{"-addr", "-upstream", "-seed", "-control", "-allow-dial", "-chaos", exampleSeed} {
 		assert.Contains(t, diagnostics.String(), part)
 	}
 }
@@ -326,6 +326,35 @@ func TestSeed(t *testing.T) {
 	assert.Contains(t, p.stderr.String(), agents[0].ID)
 }
 
+// On a bad day calls go wrong; the seed file and the control routes are spared.
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "seed.json")
+	require.NoError(t, os.WriteFile(file, []byte(exampleSeed), 0o600))
+	p := start(t, "-addr", "127.0.0.1:0", "-control", "-seed", file, "-chaos", "5")
+	wrong := 0
+	for range 40 {
+		status, _ := p.control(t, "GET", "/_mock/state", "")
+		require.Equal(t, http.StatusOK, status)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // some hang
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL+"/openapi.json", http.NoBody)
+		require.NoError(t, err)
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+		if err == nil {
+			_, err = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+		}
+		if err != nil || resp.StatusCode != http.StatusOK {
+			wrong++
+		}
+		cancel()
+	}
+	assert.InDelta(t, 8, wrong, 7)
+	require.NoError(t, p.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.Wait())
+	assert.Contains(t, p.stderr.String(), "-chaos 5 has it again")
+}
+
 func TestBadSeeds(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ seed, want string }{
@@ -374,6 +403,7 @@ func TestBadFlags(t *testing.T) {
 		"argument":          {[]string{"serve"}, 2, "unexpected argument"},
 		"upstream":          {[]string{"-upstream", "slack.com"}, 2, "host=URL"},
 		"upstream's URL":    {[]string{"-upstream", "slack.com=ftp://x"}, 2, "slack.com"},
+		"chaos":             {[]string{"-chaos", "-1"}, 2, "whole number"},
 		"address":           {[]string{"-addr", "nonsense"}, 2, "-addr"},
 		"address in use":    {[]string{"-addr", taken.Addr().String()}, 1, "address already in use"},
 		"seed is not there": {[]string{"-addr", "127.0.0.1:0", "-seed", "/nowhere.json"}, 1, "/nowhere.json"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 
@@ -62,7 +63,8 @@ func loadSeed(ctx context.Context, mock *mockserver.Server, name string, diagnos
 		return err
 	}
 	pipe := pipenet.Listen()
-	server := &http.Server{Handler: mock}
+	server := &http.Server{Handler: mock,
+		BaseContext: func(net.Listener) context.Context { return mockserver.Calm(context.Background()) }}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -117,6 +117,7 @@ type faultTable struct {
 	mu     sync.Mutex
 	next   int
 	faults []*activeFault
+	day    *badDay // nil is a good one
 }
 
 type activeFault struct {
@@ -156,10 +157,13 @@ func (t *faultTable) clear() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.faults = nil
+	if t.day != nil { // it begins anew
+		t.day = newBadDay(&t.day.seed)
+	}
 }
 
-// take finds the newest fault that matches and counts it down.
-func (t *faultTable) take(method, path string) *faultRun {
+// take finds the newest fault that matches and counts it down. Without one it is the day's turn.
+func (t *faultTable) take(ctx context.Context, method, path string) *faultRun {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := len(t.faults) - 1; i >= 0; i-- {
@@ -172,12 +176,15 @@ func (t *faultTable) take(method, path string) *faultRun {
 		}
 		return &faultRun{f.Fault}
 	}
-	return nil
+	if t.day == nil || isCalm(ctx) || strings.HasPrefix(path, "/_mock/") {
+		return nil
+	}
+	return t.day.next(method, path)
 }
 
 // match takes the fault of an API call, waits its delay, and returns the refusal that it stands for, if it does.
 func (t *faultTable) match(ctx context.Context, method, path string) (*faultRun, error) {
-	run := t.take(method, path)
+	run := t.take(ctx, method, path)
 	if run == nil {
 		return nil, nil
 	}
@@ -271,7 +278,7 @@ var (
 )
 
 func (u faultyUpstream) RoundTrip(r *http.Request) (*http.Response, error) {
-	run := u.faults.take(r.Method, u.path)
+	run := u.faults.take(r.Context(), r.Method, u.path)
 	if run == nil {
 		return u.next.RoundTrip(r)
 	}

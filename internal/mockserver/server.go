@@ -22,6 +22,10 @@ type Options struct {
 	AllowDial bool         // let proxied calls to hosts without an upstream go out to the network
 
 	Classifier inject.Classifier // the third layer of the injection scan; nil is off
+
+	// Chaos is the seed of a bad day: about one call in five of each route, and of what the proxy sends to each host, goes wrong
+	// in a way that the real world knows. nil is a good day.
+	Chaos *uint64
 }
 
 // Server is the whole mock. It is an http.Handler and safe for concurrent use.
@@ -73,6 +77,7 @@ func New(opts Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.forward = forward.New(forward.Options{AllowDial: opts.AllowDial, Wrap: s.upstreamFaults})
 	s.handler = s.newRouter(opts.Control)
+	s.faults.day = newBadDay(opts.Chaos)
 	id := newID("op_")
 	s.first = Credentials{APIKey: newAPIKey(id), OperatorID: id}
 	s.Reset()
@@ -80,7 +85,7 @@ func New(opts Options) *Server {
 }
 
 // Reset forgets everything but the first operator's id and key, the signing key, the routes and the upstreams; the clock is
-// the process's again.
+// the process's again, and a bad day begins anew.
 func (s *Server) Reset() {
 	s.faults.clear()
 	s.clock.ahead.Store(0)
