@@ -31,6 +31,7 @@ type Error struct {
 	Attempts    int            // how often the call was sent
 
 	cause error
+	acted bool // an attempt before the one that was refused may have done something
 }
 
 // Error describes the refusal in one line that is safe to log.

@@ -93,6 +93,8 @@ type Mission struct {
 	// reporting is held by whoever talks to the server about this passport's account: one checkpoint, renewal or checkout at
 	// a time. A channel, so that waiting for it can be given up.
 	reporting chan struct{}
+	known     string          // id of the last checkpoint that was taken; who holds reporting has it
+	unsure    *sentCheckpoint // that may have been taken after it; who holds reporting has it
 	// background bounds the work that the timer starts; breakOff ends it.
 	background context.Context
 	breakOff   context.CancelFunc
@@ -420,6 +422,10 @@ func (m *Mission) Proxy(ctx context.Context, r ProxyRequest) (*ProxyResponse, er
 // A write of unknown outcome was sent, whatever kept the SDK from learning more.
 func reachedProxy(err error) bool {
 	if errors.Is(err, ErrOutcomeUnknown) {
+		return true
+	}
+	var apiErr *Error
+	if errors.As(err, &apiErr) && apiErr.acted {
 		return true
 	}
 	var param *ParamError

@@ -186,3 +186,58 @@ func TestLongRunStaysBounded(t *testing.T) {
 	}
 	assert.Len(t, seen, calls, "every call was reported")
 }
+
+// The answer of a checkpoint is lost, and so is what the server says of it: its calls go in no other checkpoint until that is
+// known, and are not forgotten.
+func TestCheckpointIsNotSentTwice(t *testing.T) {
+	t.Parallel()
+	const checkpoint, report = "/v1/passports/{passport_jti}/checkpoint", "/v1/passports/{passport_jti}/report"
+	for name, at := range map[string]stacktest.CloseAt{"taken": stacktest.CloseAfter, "not taken": stacktest.CloseBefore} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newStage(t, stack.Logged, stack.WithMaxRetries(0))
+				m := s.open(t)
+				m.Log("slack", "POST", "first")
+				s.Fault(stacktest.Fault{Path: checkpoint, Close: at})
+				s.Fault(stacktest.Fault{Path: report, Status: 503})
+				require.Error(t, m.Checkpoint(t.Context()))
+				m.Log("slack", "POST", "second")
+				s.Fault(stacktest.Fault{Path: report, Status: 503})
+				require.Error(t, m.Checkpoint(t.Context()), "it is still not known")
+				assert.Equal(t, 2, m.Summary().Pending)
+				require.NoError(t, m.Checkpoint(t.Context()))
+				m.Log("slack", "POST", "third")
+				require.NoError(t, m.Checkpoint(t.Context()))
+				assert.Zero(t, m.Summary().Pending)
+				m.Log("slack", "POST", "fourth")
+				s.Fault(stacktest.Fault{Path: checkpoint, Close: stacktest.CloseBefore})
+				require.Error(t, m.Checkpoint(t.Context()), "this one was not taken, and an earlier one is not taken for it")
+				assert.Equal(t, 1, m.Summary().Pending)
+				var targets []string
+				for _, cp := range s.Checkpoints(m.JTI()) {
+					for _, call := range cp.ToolCalls {
+						targets = append(targets, call.Target)
+					}
+				}
+				assert.Equal(t, []string{"first", "second", "third"}, targets)
+				m.Close(nil)
+			})
+		})
+	}
+}
+
+// Where the server does not say whether a checkpoint was taken, its calls are rather told twice than not.
+func TestCheckpointIsSentAgainWhereNobodyTells(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, stack.Logged, stack.WithMaxRetries(0))
+	m := s.open(t)
+	m.Log("slack", "POST", "first")
+	s.Fault(stacktest.Fault{Path: "/v1/passports/{passport_jti}/checkpoint", Close: stacktest.CloseAfter})
+	s.Fault(stacktest.Fault{Path: "/v1/passports/{passport_jti}/report", Status: 403})
+	require.Error(t, m.Checkpoint(t.Context()))
+	require.NoError(t, m.Checkpoint(t.Context()))
+	assert.Len(t, s.Checkpoints(m.JTI()), 2)
+	m.Close(nil)
+	assert.Equal(t, 1, s.Checkout(m.JTI()).ActionsCount)
+}

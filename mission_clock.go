@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -190,29 +191,59 @@ func (m *Mission) flush(ctx context.Context) error {
 	return m.report(ctx)
 }
 
+// sentCheckpoint is a checkpoint with the first so many pending calls, and when it was sent.
+type sentCheckpoint struct {
+	calls int
+	began time.Time
+}
+
 // report sends the pending calls, in several checkpoints if they are many. Whoever calls it holds the account.
 func (m *Mission) report(ctx context.Context) error {
 	for {
-		m.mu.Lock()
-		params, known := m.account.checkpoint(), m.account.checkpoints
-		m.mu.Unlock()
-		began := time.Now()
-		cp, err := m.client.Passports.Checkpoint(ctx, m.jti, params)
-		if err != nil && ambiguous(err) {
-			cp, err = m.arrived(ctx, known, err)
-		}
+		sent, cp, err := m.sendCheckpoint(ctx)
 		if err != nil {
 			return m.watch(err)
+		}
+		if cp == nil { // an earlier one was not taken after all: its calls are to be sent again
+			continue
 		}
 		if len(cp.Flags) > 0 {
 			m.client.logger.Warn("checkpoint was flagged", slog.String("mission_id", m.id), slog.Any("flags", cp.Flags))
 		}
+		m.known = cp.CheckpointID
 		more := false
-		m.journal.write(m, journalRecord{Accepted: params.ActionsCount}, func() { more = m.accepted(params.ActionsCount, cp, began) })
+		m.journal.write(m, journalRecord{Accepted: &sent.calls}, func() { more = m.accepted(sent.calls, cp, sent.began) })
 		if !more {
 			return nil
 		}
 	}
+}
+
+// sendCheckpoint sends a checkpoint, unless it is to be found out first whether the one before it, whose answer was lost, was
+// taken: its calls are not to be sent in another. That one was not where neither a checkpoint nor an error is returned.
+func (m *Mission) sendCheckpoint(ctx context.Context) (sentCheckpoint, *Checkpoint, error) {
+	var lost error
+	if m.unsure == nil {
+		m.mu.Lock()
+		params := m.account.checkpoint()
+		m.mu.Unlock()
+		sent := sentCheckpoint{params.ActionsCount, time.Now()}
+		cp, err := m.client.Passports.Checkpoint(ctx, m.jti, params)
+		if err == nil || !ambiguous(err) {
+			return sent, cp, err
+		}
+		m.unsure, lost = &sent, err
+	}
+	sent := *m.unsure
+	cp, err := m.arrived(ctx)
+	if err != nil && ambiguous(err) {
+		return sent, nil, firstError(lost, err)
+	}
+	m.unsure = nil // it is known, or will never be: then its calls are rather told twice than not
+	if cp == nil {
+		return sent, nil, lost
+	}
+	return sent, cp, nil
 }
 
 // accepted takes in that a checkpoint with the first n pending calls was taken. It tells whether more of them wait than fit
@@ -235,14 +266,17 @@ func (m *Mission) accepted(n int, cp *Checkpoint, began time.Time) (more bool) {
 	return fitting(m.account.pending) < len(m.account.pending)
 }
 
-// arrived finds out whether a checkpoint whose answer was lost was taken, so that its calls are not sent in another.
-func (m *Mission) arrived(ctx context.Context, known int, lost error) (*Checkpoint, error) {
+// arrived returns the checkpoint that was taken after the last one that is known, nil where there is none.
+func (m *Mission) arrived(ctx context.Context) (*Checkpoint, error) {
 	report, err := m.client.Passports.Report(ctx, m.jti)
-	if err != nil || len(report.Checkpoints) <= known {
-		return nil, lost
+	if err != nil {
+		return nil, err
 	}
-	cp := report.Checkpoints[len(report.Checkpoints)-1].Checkpoint
-	return &cp, nil
+	known := slices.IndexFunc(report.Checkpoints, func(cp ReportedCheckpoint) bool { return cp.CheckpointID == m.known })
+	if known+1 == len(report.Checkpoints) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return &report.Checkpoints[len(report.Checkpoints)-1].Checkpoint, nil
 }
 
 // usable returns why the Mission cannot be used, if so.

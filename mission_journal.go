@@ -51,7 +51,7 @@ type journalRecord struct {
 	Opened    *journalOpened  `json:"opened,omitempty"`
 	Call      *journalCall    `json:"call,omitempty"`
 	Delegated string          `json:"delegated,omitempty"` // to this agent
-	Accepted  int             `json:"accepted,omitempty"`  // so many pending calls went with a checkpoint
+	Accepted  *int            `json:"accepted,omitempty"`  // so many pending calls went with a checkpoint, none when it was idle
 	Account   *journalAccount `json:"account,omitempty"`   // replaces what came before
 	Calls     *journalCalls   `json:"calls,omitempty"`     // belongs to an Account before it
 }
@@ -262,11 +262,11 @@ func (s *journalState) replay(r journalRecord) bool {
 		if !slices.Contains(s.account.delegatedTo, r.Delegated) {
 			s.account.delegatedTo = append(s.account.delegatedTo, r.Delegated)
 		}
-	case r.Accepted != 0:
-		if r.Accepted < 0 || r.Accepted > len(s.account.pending) {
+	case r.Accepted != nil:
+		if *r.Accepted < 0 || *r.Accepted > len(s.account.pending) {
 			return false
 		}
-		s.account.accepted(r.Accepted)
+		s.account.accepted(*r.Accepted)
 	case r.Account != nil:
 		s.account = account{total: r.Account.Total, checkpoints: r.Account.Checkpoints, services: r.Account.Services,
 			delegatedTo: r.Account.DelegatedTo, perService: map[string]*serviceCount{}}

@@ -393,3 +393,20 @@ func TestRecoverEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, cause)
 	m.Close(nil)
 }
+
+// A checkpoint of an idle Mission has no calls, and those that come after it are not lost.
+func TestRecoverAfterAnIdleCheckpoint(t *testing.T) {
+	t.Parallel()
+	s := newJournalStage(t, stack.Logged)
+	m := s.mission(t, stack.MissionParams{})
+	require.NoError(t, m.Checkpoint(t.Context()))
+	m.Log("slack", "POST", "https://slack.com/api/later")
+	heir, _ := s.died(t)
+	recovered, err := heir.Passports.Recover(t.Context())
+	require.NoError(t, err)
+	require.Len(t, recovered, 1)
+	assert.False(t, recovered[0].Torn)
+	assert.Equal(t, 1, recovered[0].Calls)
+	assert.Equal(t, 1, s.RequireCheckedOut(t, m.JTI()).ActionsCount)
+	m.Close(nil)
+}

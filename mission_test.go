@@ -252,6 +252,26 @@ func TestFailedCallsAreLogged(t *testing.T) {
 	}
 }
 
+// A read that may have happened is logged, although the last attempt at it was refused at the door.
+func TestReadThatActedBeforeItWasRefusedIsLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Logged, stack.WithMaxRetries(1))
+		m := s.open(t)
+		s.Fault(stacktest.Fault{Path: "/v1/proxy", Status: 429})
+		s.Fault(stacktest.Fault{Path: "/v1/proxy", Close: stacktest.CloseAfter})
+		_, err := m.Proxy(t.Context(), read)
+		require.ErrorIs(t, err, stack.ErrRateLimited)
+		assert.Len(t, s.Forwarded("slack.com"), 1)
+		assert.Equal(t, 1, m.Summary().Calls)
+		s.Fault(stacktest.Fault{Path: "/v1/proxy", Status: 429, Times: 2})
+		_, err = m.Proxy(t.Context(), read)
+		require.ErrorIs(t, err, stack.ErrRateLimited)
+		assert.Equal(t, 1, m.Summary().Calls, "this one was refused twice")
+		m.Close(nil)
+	})
+}
+
 // Fault 10: the passport is renewed inside the Mission.
 func TestTokenIsRenewed(t *testing.T) {
 	t.Parallel()

@@ -224,7 +224,7 @@ func (t *transport) exchange(
 	}
 	if !good(ans.status) {
 		apiErr := parseError(ans.status, ans.header, ans.body)
-		apiErr.Method, apiErr.Route, apiErr.Attempts = cl.method, cl.pattern, x.n
+		apiErr.Method, apiErr.Route, apiErr.Attempts, apiErr.acted = cl.method, cl.pattern, x.n, x.actedBefore
 		if cl.missionBound {
 			return resp, asMissionEnded(apiErr)
 		}
@@ -286,6 +286,8 @@ type exchange struct {
 	wait  time.Duration // before the next one
 	final bool          // the attempt's status ends the call; its body is read next
 	acted bool          // an attempt may have reached the server and done something
+
+	actedBefore bool // one before this one may have
 }
 
 // client makes the retry loop of this one call: its hooks get no other state than what is theirs.
@@ -334,6 +336,7 @@ func (x *exchange) checkRetry(ctx context.Context, resp *http.Response, err erro
 	if x.final && err == nil { // asked again, once the body was read
 		return false, nil
 	}
+	x.actedBefore = x.acted
 	safe := x.call.method == http.MethodGet || x.call.keyed
 	var again bool
 	var asked time.Duration

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -55,7 +56,11 @@ func (d *badDay) next(method, path string) *faultRun {
 		return nil
 	}
 	route.bad++
-	return &faultRun{misfortune(chance)}
+	f := misfortune(chance)
+	if f.Status != 0 && strings.HasPrefix(path, upstreamPath) {
+		f.Code = "unavailable"
+	}
+	return &faultRun{f}
 }
 
 // misfortune is one of the ways in which calls go wrong, each as likely as another.

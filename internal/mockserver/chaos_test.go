@@ -37,7 +37,7 @@ func TestBadDay(t *testing.T) {
 			inARow++
 			require.LessOrEqual(t, inARow, badInARow)
 			require.NoError(t, New(Options{}).checkFault(Fault{Path: "/v1/agents", Delay: run.fault.Delay, Status: run.fault.Status,
-				RetryAfter: run.fault.RetryAfter, Close: run.fault.Close, TruncateBytes: run.fault.TruncateBytes}))
+				RetryAfter: run.fault.RetryAfter, Code: run.fault.Code, Close: run.fault.Close, TruncateBytes: run.fault.TruncateBytes}))
 			days[route] = append(days[route], fmt.Sprintf("%+v", run.fault))
 		}
 	}
