@@ -146,8 +146,9 @@ func (s *LLMService) send(ctx context.Context, provider LLMProvider, cl *call, p
 	if err = s.prepare(ctx, cl.with(body), params); err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	began, back := time.Now(), s.leaves(provider)
 	ans, err := s.client.transport.do(ctx, cl)
+	back()
 	if err = s.settle(provider, began, err); err != nil {
 		return nil, withOperation(err, params.OperationID)
 	}
@@ -195,6 +196,19 @@ func (s *LLMService) prepare(ctx context.Context, cl *call, params LLMParams) er
 
 var errNoObject = errors.New("it is not an object")
 
+// call is how a call to the provider is logged.
+func (p LLMProvider) call() ToolCall {
+	return ToolCall{Service: string(p), Method: "POST", Target: p.target()}
+}
+
+// leaves tells the Mission, if there is one, that a call is under way, until back is called.
+func (s *LLMService) leaves(provider LLMProvider) (back func()) {
+	if s.mission == nil {
+		return func() {}
+	}
+	return s.mission.leaves(provider.call())
+}
+
 // settle tells the Mission, if there is one, of a call and how it went.
 func (s *LLMService) settle(provider LLMProvider, began time.Time, err error) error {
 	if s.mission == nil {
@@ -204,7 +218,7 @@ func (s *LLMService) settle(provider LLMProvider, began time.Time, err error) er
 		s.mission.confirm(began)
 	}
 	if err == nil || reachedProxy(err) || fromUpstream(err) {
-		s.mission.log(ToolCall{Service: string(provider), Method: "POST", Target: provider.target()}, err != nil)
+		s.mission.log(provider.call(), err != nil)
 	}
 	return s.mission.watch(err)
 }

@@ -102,9 +102,11 @@ func (s *LLMService) OpenRouterStream(ctx context.Context, params LLMParams) ite
 
 func (s *LLMService) stream(ctx context.Context, provider LLMProvider, pattern string, params LLMParams) iter.Seq2[*LLMEvent, error] {
 	return func(yield func(*LLMEvent, error) bool) {
-		began := time.Now()
+		began, back := time.Now(), s.leaves(provider)
+		defer back()
 		resp, sent, err := s.openStream(ctx, pattern, params)
 		if err != nil {
+			back()
 			if sent {
 				err = withOperation(s.settle(provider, began, err), params.OperationID)
 			}

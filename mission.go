@@ -112,6 +112,8 @@ type Mission struct {
 	failed   error
 	summary  string
 	output   map[string]any
+	leaving  map[*ToolCall]struct{} // calls that are under way
+	left     []ToolCall             // those that were when the passport was found to be gone
 	result   *Checkout
 	closeErr error
 	ended    time.Time
@@ -295,9 +297,27 @@ func (m *Mission) die(cause error) {
 		return
 	}
 	m.dead = true
-	m.client.logger.Warn("mission ended from outside", "mission_id", m.id, "cause", cause)
+	for call := range m.leaving {
+		m.left = append(m.left, *call)
+	}
+	m.client.logger.Warn("mission ended from outside", "mission_id", m.id, "cause", cause, "calls_under_way", len(m.left))
 	m.stopTimer()
 	m.cancel(cause)
+}
+
+// leaves notes that a call is under way, until back is called.
+func (m *Mission) leaves(call ToolCall) (back func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leaving == nil {
+		m.leaving = map[*ToolCall]struct{}{}
+	}
+	m.leaving[&call] = struct{}{}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.leaving, &call)
+	}
 }
 
 // fatal tells whether an error means that the passport is gone, and gives it the form that the context's cause has.
@@ -404,13 +424,18 @@ func (m *Mission) Proxy(ctx context.Context, r ProxyRequest) (*ProxyResponse, er
 	if r.PassportToken, err = m.Token(ctx); err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	began, call := time.Now(), ToolCall{Service: clip(r.Service, 128), Method: r.Method, Target: clip(bareURL(r.URL), 2000)}
+	back := m.leaves(call)
+	defer back()
 	resp, err := m.client.Proxy.Request(ctx, r)
 	if err == nil {
 		m.confirm(began)
 	}
+	if !errors.Is(err, ErrOutcomeUnknown) { // nobody has to ask where it is
+		back()
+	}
 	if err == nil || reachedProxy(err) {
-		m.log(ToolCall{Service: clip(r.Service, 128), Method: r.Method, Target: clip(bareURL(r.URL), 2000)}, err != nil || !resp.OK())
+		m.log(call, err != nil || !resp.OK())
 	}
 	if err != nil {
 		return nil, m.watch(err)
@@ -421,7 +446,8 @@ func (m *Mission) Proxy(ctx context.Context, r ProxyRequest) (*ProxyResponse, er
 // reachedProxy reports whether the server may have looked at the call as an action: not when it was refused for its caller.
 // A write of unknown outcome was sent, whatever kept the SDK from learning more.
 func reachedProxy(err error) bool {
-	if errors.Is(err, ErrOutcomeUnknown) {
+	var sent *sentError
+	if errors.Is(err, ErrOutcomeUnknown) || errors.As(err, &sent) {
 		return true
 	}
 	var apiErr *Error

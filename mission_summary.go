@@ -23,9 +23,12 @@ type MissionSummary struct {
 	FailedCheckpoints int // attempts that failed and were made good by a later one or the checkout
 	Pending           int // calls that no checkpoint has taken yet
 	DelegatedTo       []string
-	Opened            time.Time
-	Ended             time.Time // zero while the Mission runs
-	Checkout          *Checkout // nil before the checkout, or when it failed
+	// UnderWay are the calls to services and models that had left, and were not answered, when the Mission learned that its
+	// passport was gone. What became of such a write is asked by its operation id, see [ProxyService.GetOperation], or at the service.
+	UnderWay []ToolCall
+	Opened   time.Time
+	Ended    time.Time // zero while the Mission runs
+	Checkout *Checkout // nil before the checkout, or when it failed
 }
 
 // ServiceSummary is one service's line of a [MissionSummary].
@@ -43,7 +46,7 @@ func (m *Mission) Summary() MissionSummary {
 	defer m.mu.Unlock()
 	s := MissionSummary{MissionID: m.id, PassportJTI: m.jti, AgentID: m.params.AgentID, Accountability: m.mode, Intent: m.params.Intent,
 		Calls: m.account.total, Checkpoints: m.account.checkpoints, FailedCheckpoints: m.account.failed, Pending: len(m.account.pending),
-		DelegatedTo: slices.Clone(m.account.delegatedTo), Opened: m.opened, Ended: m.ended, Checkout: m.result}
+		DelegatedTo: slices.Clone(m.account.delegatedTo), UnderWay: slices.Clone(m.left), Opened: m.opened, Ended: m.ended, Checkout: m.result}
 	names := slices.Clone(m.params.Services)
 	for _, name := range m.account.services {
 		if !slices.Contains(names, name) {
@@ -88,6 +91,12 @@ func (s MissionSummary) String() string {
 		fmt.Fprintf(&b, "; delegated to %s", strings.Join(s.DelegatedTo, ", "))
 	}
 	b.WriteString("\n")
+	if len(s.UnderWay) > 0 {
+		b.WriteString("  under way when the passport was lost:\n")
+	}
+	for _, call := range s.UnderWay {
+		fmt.Fprintf(&b, "    %s %s %s\n", call.Service, call.Method, call.Target)
+	}
 	switch {
 	case s.Checkout != nil:
 		fmt.Fprintf(&b, "  review: %s\n", s.Checkout.ReviewStatus)

@@ -227,7 +227,10 @@ func ambiguous(err error) bool {
 	var apiErr *Error
 	var param *ParamError
 	var unsent *unsentError
+	var sent *sentError
 	switch {
+	case errors.As(err, &sent):
+		return true
 	case errors.As(err, &param), errors.As(err, &unsent):
 		return false
 	case errors.As(err, &apiErr):
@@ -240,7 +243,8 @@ func ambiguous(err error) bool {
 // the upstream stays what it is: its details tell the delivery state.
 func settled(err error, operationID string) error {
 	var apiErr *Error
-	if errors.As(err, &apiErr) && apiErr.Code != unknownCode {
+	var sent *sentError
+	if !errors.As(err, &sent) && errors.As(err, &apiErr) && apiErr.Code != unknownCode {
 		return err
 	}
 	return unknownOutcome(operationID, err)
@@ -282,10 +286,12 @@ func (s *ProxyService) ask(
 	return nil, false, unknownOutcome(r.OperationID, errors.New("the operation is still running"))
 }
 
-// withOperation names the operation in an API error.
+// withOperation names the operation in an answer of the API's.
 func withOperation(err error, operationID string) error {
 	var apiErr *Error
-	if errors.As(err, &apiErr) {
+	var sent *sentError
+	var unsent *unsentError
+	if !errors.As(err, &sent) && !errors.As(err, &unsent) && errors.As(err, &apiErr) {
 		apiErr.OperationID = operationID
 	}
 	return err

@@ -262,6 +262,12 @@ type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
+// sentError marks a call that got no answer and may have acted. What it wraps may be the cause of a context's end, and such a
+// cause may look like an answer of the API's.
+type sentError struct{ error }
+
+func (e *sentError) Unwrap() error { return e.error }
+
 func stripURL(err error) error {
 	var urlErr *url.Error
 	for errors.As(err, &urlErr) {
@@ -396,7 +402,7 @@ func (x *exchange) failure(ctx context.Context, err error) error {
 	if !x.acted {
 		return &unsentError{wrapped}
 	}
-	return wrapped
+	return &sentError{wrapped}
 }
 
 // cancellation is the end of a context that has ended, with its cause.
