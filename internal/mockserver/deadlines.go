@@ -26,6 +26,15 @@ func (d *deadlines) add(at time.Time, fire func(at time.Time)) {
 	}
 }
 
+// whenDue fires for an object that is still on record then: a deadline does not keep what was forgotten.
+func whenDue[T any](t *table[T], id string, fire func(*T, time.Time)) func(at time.Time) {
+	return func(at time.Time) {
+		if v, ok := t.get(id); ok {
+			fire(v, at)
+		}
+	}
+}
+
 // next takes out the earliest entry that is due.
 func (d *deadlines) next(now time.Time) (deadline, bool) {
 	if len(d.heap) == 0 || d.heap[0].at.After(now) {

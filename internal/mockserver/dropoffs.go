@@ -13,7 +13,10 @@ import (
 	"github.com/getstack-go/stack/internal/mockserver/vault"
 )
 
-const defaultDropoffTTL = 30 * time.Minute
+const (
+	defaultDropoffTTL = 30 * time.Minute
+	maxDropoffs       = 10_000 // that are remembered; the oldest that is over goes
+)
 
 // dropoff hands one payload from an agent to another. The payload is here only from deposit to collection, sealed.
 type dropoff struct {
@@ -88,8 +91,11 @@ func (s *Server) createDropoff(_ context.Context, c *caller, in createDropoffIn)
 		d.MissionID = p.mission.MissionID
 		op.note(now, p, "dropoff.create", map[string]any{"dropoff_id": d.ID, "to_agent": d.ToAgentID})
 	}
+	op.dropoffs.makeRoom(maxDropoffs, func(old *dropoff) bool {
+		return old.Status != stack.DropoffCreated && old.Status != stack.DropoffDeposited
+	})
 	op.dropoffs.put(d.ID, d)
-	op.due.add(d.ExpiresAt, func(at time.Time) { op.dropoffDue(d, at) })
+	op.due.add(d.ExpiresAt, whenDue(&op.dropoffs, d.ID, op.dropoffDue))
 	op.record(now, d.row("dropoff.create", d.FromAgentID, p))
 	return &d.Dropoff, nil
 }

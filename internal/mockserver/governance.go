@@ -85,6 +85,7 @@ func (op *operator) openApproval(now time.Time, action, target string) *governan
 	}
 	a := &governanceApproval{id: newID("gov_"), action: action, target: target, decided: approvalPending,
 		expiresAt: now.Add(approvalLifetime)}
+	op.governance.makeRoom(maxDecided, func(old *governanceApproval) bool { return old.decided == approvalUsed || !now.Before(old.expiresAt) })
 	op.governance.put(a.id, a)
 	row := a.row("request")
 	row.Outcome, row.ErrorCode, row.ErrorMessage = stack.OutcomePending, "GOVERNANCE_APPROVAL_REQUIRED", action+" of "+target

@@ -17,6 +17,7 @@ const (
 	intentLifetime     = 15 * time.Minute // of an approval (contract: decisions, Approvals)
 	maxPendingIntents  = 1000
 	maxIntentClaims    = 10_000 // that are remembered; the oldest goes
+	maxDecided         = 10_000 // approvals, of intents and of governance each; the oldest that cannot be used any more goes
 	maxIntentTarget    = 8 << 10
 	maxIntentReason    = 1000
 	maxIntentRequires  = 32
@@ -266,8 +267,9 @@ func (s *Server) submitIntent(ctx context.Context, c *caller, in submitIntentIn)
 		s.keepSimulation(intent, a.Simulation)
 		a.SimulatedClaimID = a.Simulation.ClaimID
 	}
+	op.approvals.makeRoom(maxDecided, func(old *intentApproval) bool { return old.Status != stack.IntentPending && !now.Before(old.ExpiresAt) })
 	op.approvals.put(a.ID, a)
-	op.due.add(a.ExpiresAt, func(at time.Time) { op.approvalDue(a, at) })
+	op.due.add(a.ExpiresAt, whenDue(&op.approvals, a.ID, op.approvalDue))
 	row := a.row("intent.submit")
 	row.Outcome = stack.OutcomePending
 	op.record(now, row)

@@ -21,8 +21,8 @@ func (s *proxyStage) dryRun(t *testing.T, client *stack.Client, r stack.ProxyReq
 	state := func() []any {
 		s.op.mu.Lock()
 		head, meters, cents := s.op.chain.Len(), map[string]int{}, s.op.wallet.cents
-		for name, uses := range s.op.meters {
-			meters[name] = len(uses)
+		for name := range s.op.meters {
+			meters[name] = s.op.meters.total(name)
 		}
 		s.op.mu.Unlock()
 		return []any{s.Counts(), head, meters, cents}
@@ -232,7 +232,7 @@ func TestSimulationIsReality(t *testing.T) {
 func (s *proxyStage) usage(missionID string) [3]int {
 	s.op.mu.Lock()
 	defer s.op.mu.Unlock()
-	return [3]int{len(s.op.meters[meterProxy]), len(s.op.meters[meterActions]), s.op.missions.byID[missionID].Usage.Actions}
+	return [3]int{s.op.meters.total(meterProxy), s.op.meters.total(meterActions), s.op.missions.byID[missionID].Usage.Actions}
 }
 
 // normal returns the metadata as it was raised if the two are the same JSON, which knows no integers.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/getstack-go/stack"
@@ -14,6 +15,7 @@ const (
 	defaultMissionLifetime = 15 * time.Minute
 	maxIntentSummary       = 500
 	maxNotes               = 1000
+	maxEndedMissions       = 10_000 // that are remembered with their passports and checkouts; the one that ended first goes
 	maxMissionEvents       = 20_000 // of one Mission's activity; later ones are counted in the audit log only
 )
 
@@ -139,7 +141,7 @@ func (s *Server) open(op *operator, at string, p stack.MissionOpenParams) (*miss
 	if permit != nil {
 		permit.of.live[m.MissionID] = m
 	}
-	op.due.add(m.ExpiresAt, func(at time.Time) { op.missionDue(m, at) })
+	op.due.add(m.ExpiresAt, whenDue(&op.missions, m.MissionID, op.missionDue))
 	op.record(now, stack.AuditEntry{AgentID: m.AgentID, TraceID: m.MissionID, Action: "mission.open"})
 	m.note(now, "mission.open", nil, map[string]any{"intent_summary": m.IntentSummary, "expires_at": m.ExpiresAt})
 	return m, nil
@@ -355,7 +357,23 @@ func (op *operator) endMission(now time.Time, m *mission, state stack.MissionSta
 			"mission_id": m.MissionID, "agent_id": m.AgentID, "reason": reason, "notes": notes})
 	}
 	op.reviewMission(now, m, causeEnd, nil)
+	if op.ended = append(op.ended, m); len(op.ended) > maxEndedMissions {
+		op.forgetMission(op.ended[0])
+		op.ended = slices.Delete(op.ended, 0, 1)
+	}
 	return m.end
+}
+
+// forgetMission drops a Mission with its passports and their checkouts. The audit log keeps what happened in it.
+func (op *operator) forgetMission(m *mission) {
+	for _, p := range m.passports {
+		if p.checkout != nil {
+			op.checkouts.delete(p.checkout.CheckoutID)
+		}
+		delete(op.tokens, p.token)
+		op.passports.delete(p.jti())
+	}
+	op.missions.delete(m.MissionID)
 }
 
 // missionDue expires a Mission whose time is up.

@@ -11,8 +11,10 @@ import (
 	"github.com/getstack-go/stack"
 )
 
-// operationLife is how long the answer of a write can be had again.
-const operationLife = 24 * time.Hour
+const (
+	operationLife  = 24 * time.Hour // how long the answer of a write can be had again
+	maxKnownWrites = 100_000        // writes whose ids are known; the oldest that is not under way goes
+)
 
 // operation is one proxied write: sent once, answered again for its unchanged repetition.
 type operation struct {
@@ -43,7 +45,7 @@ func (call *proxyCall) makeDigest() ([sha256.Size]byte, error) {
 
 // isRepetition reports whether the call repeats, unchanged, a write that was sent or is being sent.
 func (call *proxyCall) isRepetition() bool {
-	o, ok := call.op.operations[call.operationID]
+	o, ok := call.op.operations.get(call.operationID)
 	return ok && call.owns(o) && o.AccountingState != stack.AccountingReleased
 }
 
@@ -57,11 +59,12 @@ func (s *Server) checkReplay(call *proxyCall) error {
 	if call.operationID == "" {
 		return nil
 	}
-	o, ok := call.op.operations[call.operationID]
+	o, ok := call.op.operations.get(call.operationID)
 	if !ok {
 		call.operation = &operation{digest: call.digest, agentID: call.passport.agentID()}
 		return nil
 	}
+	o.expire(call.now)
 	refused := func(code, message string) error {
 		return refuse(http.StatusConflict, code, message, map[string]any{"check": "operation_replay", "sent": call.operationID,
 			"delivery_state": o.DeliveryState, "allowed": "a new operation id for a new request, or the unchanged request"})
@@ -95,7 +98,8 @@ func (call *proxyCall) beginOperation() {
 	o.ProxyOperation = stack.ProxyOperation{OperationID: call.operationID, DeliveryState: stack.DeliveryDispatching,
 		ReplayState: stack.ReplayNone, AccountingState: stack.AccountingReserved, Provider: call.in.Service,
 		Method: call.in.Method, CreatedAt: or(o.CreatedAt, at), DispatchedAt: &at, ProviderOutcome: "pending"}
-	call.op.operations[call.operationID] = o
+	call.op.operations.makeRoom(maxKnownWrites, func(old *operation) bool { return old.DeliveryState != stack.DeliveryDispatching })
+	call.op.operations.put(call.operationID, o)
 }
 
 // finishOperation keeps the answer; nil is one that was streamed.
@@ -111,7 +115,6 @@ func (call *proxyCall) finishOperation(resp *stack.ProxyResponse) {
 		return
 	}
 	o.ReplayState = stack.ReplayAvailable
-	call.op.due.add(at.Add(operationLife), o.expire)
 }
 
 // failOperation records a write without an answer: not sent, or sent and lost.
@@ -129,8 +132,12 @@ func (call *proxyCall) failOperation(dispatched bool) (stack.DeliveryState, bool
 	return o.DeliveryState, true
 }
 
-// expire drops the answer when it is too old.
-func (o *operation) expire(time.Time) { o.response, o.ReplayState = nil, stack.ReplayExpired }
+// expire drops the answer when it is too old. It runs before anything looks at the operation.
+func (o *operation) expire(now time.Time) {
+	if o.response != nil && !now.Before(o.ResponseReceivedAt.Add(operationLife)) {
+		o.response, o.ReplayState = nil, stack.ReplayExpired
+	}
+}
 
 type getOperationIn struct {
 	Passport stack.Secret `header:"X-Passport-Token"`
@@ -149,10 +156,11 @@ func (s *Server) getOperation(_ context.Context, c *caller, in getOperationIn) (
 	if err != nil {
 		return nil, err
 	}
-	o, ok := c.op.operations[in.Body.OperationID]
+	o, ok := c.op.operations.get(in.Body.OperationID)
 	if !ok || o.agentID != p.agentID() {
 		return nil, notFound("operation", in.Body.OperationID)
 	}
+	o.expire(now)
 	view := o.ProxyOperation
 	if in.Body.IncludeResponse && o.response != nil {
 		view.Response = o.response

@@ -28,6 +28,7 @@ type operator struct {
 	connections   table[connection]
 	grants        table[grant] // by agent id + connection id
 	missions      table[mission]
+	ended         []*mission // the first that ended first
 	passports     table[passport]
 	tokens        map[string]*passport // by the token signed last: the common one needs no verification
 	checkouts     table[checkout]
@@ -48,7 +49,7 @@ type operator struct {
 	packs         table[evidencePack]
 	packBytes     int // of all their manifests
 	governance    table[governanceApproval]
-	operations    map[string]*operation // by operation id
+	operations    table[operation]      // by operation id
 	keyed         map[string]*keyedCall // by scope and idempotency key
 	keyedBytes    int                   // of their answers
 	approvals     table[intentApproval]
@@ -73,7 +74,7 @@ type operator struct {
 
 func newOperator(s *Server, id string) *operator {
 	op := &operator{server: s, id: id, since: s.clock.now(), policy: Policy{Tier: stack.TierEnterprise},
-		operations: map[string]*operation{}, fleetMembers: map[string]*fleetMember{}, keyed: map[string]*keyedCall{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
+		fleetMembers: map[string]*fleetMember{}, keyed: map[string]*keyedCall{}, identity: defaultIdentitySettings, tokens: map[string]*passport{},
 		detectors: map[detect.Signal]*stack.DetectorConfig{}, scanner: s.scanner}
 	op.ctx, op.cancel = context.WithCancel(s.ctx)
 	op.mailroom.idle.L = &op.mu

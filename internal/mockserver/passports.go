@@ -270,7 +270,7 @@ func (op *operator) extend(p *passport, to time.Time) {
 	if to = p.noLaterThan(to); to.After(p.expiresAt) {
 		p.expiresAt, p.expired = to, false
 		if !to.Equal(p.checkpointDue) { // which is in the heap already
-			op.due.add(to, func(at time.Time) { op.passportDue(p, at) })
+			op.due.add(to, whenDue(&op.passports, p.jti(), op.passportDue))
 		}
 	}
 }
@@ -309,7 +309,7 @@ func (op *operator) passportDue(p *passport, now time.Time) {
 // awaitCheckpoint gives an enforced passport until the end of another interval.
 func (op *operator) awaitCheckpoint(p *passport, now time.Time) {
 	p.checkpointDue = now.Add(p.claims.STK.CheckpointInterval)
-	op.due.add(p.checkpointDue, func(at time.Time) { op.passportDue(p, at) })
+	op.due.add(p.checkpointDue, whenDue(&op.passports, p.jti(), op.passportDue))
 }
 
 // row begins an audit row about the passport.

@@ -129,9 +129,9 @@ func (s *Server) admit(op *operator, a *agent, p *passport, until time.Time, act
 	op.remember(p, signed)
 	op.passports.put(p.jti(), p)
 	p.mission.passports = append(p.mission.passports, p)
-	op.due.add(p.expiresAt, func(at time.Time) { op.passportDue(p, at) })
+	op.due.add(p.expiresAt, whenDue(&op.passports, p.jti(), op.passportDue))
 	if stk.Accountability == stack.Enforced && !p.expiresAt.Equal(p.checkpointDue) {
-		op.due.add(p.checkpointDue, func(at time.Time) { op.passportDue(p, at) })
+		op.due.add(p.checkpointDue, whenDue(&op.passports, p.jti(), op.passportDue))
 	}
 	op.record(now, p.row(action))
 	op.note(now, p, action, map[string]any{"expires_at": p.expiresAt, "services": p.grantedProviders(), "delegation_depth": stk.DelegationDepth})

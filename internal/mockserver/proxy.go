@@ -302,14 +302,18 @@ const maxObserved = 50_000 // calls that one passport's review can look at
 // observe keeps the call for the review at checkout. All attempts at one write are one call, as they are for its agent.
 func (call *proxyCall) observe(failed bool) {
 	p, o := call.passport, call.operation
+	settled := o == nil || o.AccountingState == stack.AccountingCommitted // there will be no other attempt
 	if o != nil && o.observedBy == p {
 		p.observed[o.observedAt].Failed = failed
+		if settled {
+			o.observedBy = nil
+		}
 		return
 	}
 	if len(p.observed) == maxObserved {
 		return
 	}
-	if o != nil {
+	if !settled {
 		o.observedBy, o.observedAt = p, len(p.observed)
 	}
 	p.observed = append(p.observed, detect.ObservedCall{Service: call.in.Service, Method: call.in.Method,

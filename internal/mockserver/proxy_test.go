@@ -75,7 +75,7 @@ func (s *proxyStage) change(fn func()) {
 // exhaust uses a meter of the free plan up, but for so many uses.
 func (s *proxyStage) exhaust(meter string, but int) {
 	s.change(func() {
-		for len(s.op.meters[meter]) < plans[stack.TierFree][meter]-but {
+		for s.op.meters.total(meter) < plans[stack.TierFree][meter]-but {
 			if err := s.op.charge(s.clock.now(), meter); err != nil {
 				panic(err)
 			}
@@ -182,7 +182,7 @@ func TestProxyOrder(t *testing.T) {
 			if step.name != "forward" {
 				assert.Contains(t, refused.Details, "allowed", step.name)
 			}
-			assert.Equal(t, step.name == "forward", s.op.operations[freshID] != nil, "an id is used up by what passes every check")
+			assert.Equal(t, step.name == "forward", s.op.operations.byID[freshID] != nil, "an id is used up by what passes every check")
 			step.mend()
 		}
 		resp, err := client.Proxy.Request(ctx, call)

@@ -50,7 +50,10 @@ func (op *operator) raise(now time.Time, p *passport, f detect.Finding) {
 	op.escalate(now, p.agentID(), f)
 }
 
+const maxEvents = 10_000 // that are remembered; the oldest goes
+
 func (op *operator) addEvent(now time.Time, e *stack.SecurityEvent) {
+	op.events.makeRoom(maxEvents, func(*stack.SecurityEvent) bool { return true })
 	op.events.put(e.ID, e)
 	op.notify(now, securityEvent(e.SignalType), e.Severity, e.Message, e)
 }

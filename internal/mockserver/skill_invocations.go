@@ -354,14 +354,7 @@ func (m *market) offered(id string) (*skill, error) {
 func (m *market) begin(inv *invocation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.invocations.len() >= maxInvocations {
-		for old := range m.invocations.all() {
-			if old.Status.Final() {
-				m.invocations.delete(old.ID)
-				break
-			}
-		}
-	}
+	m.invocations.makeRoom(maxInvocations, func(old *invocation) bool { return old.Status.Final() })
 	m.invocations.put(inv.ID, inv)
 	if sk, ok := m.skills.get(inv.SkillID); ok {
 		sk.InvocationCount++

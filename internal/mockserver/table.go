@@ -36,9 +36,26 @@ func (t *table[T]) delete(id string) {
 		return
 	}
 	delete(t.byID, id)
+	if t.order[0] == id { // as it mostly is, where the oldest goes
+		t.order[0], t.order = "", t.order[1:]
+		return
+	}
 	for i, other := range t.order {
 		if other == id {
 			t.order = append(t.order[:i], t.order[i+1:]...)
+			return
+		}
+	}
+}
+
+// makeRoom forgets the oldest object that is over, when there are as many as are remembered.
+func (t *table[T]) makeRoom(most int, over func(*T) bool) {
+	if t.len() < most {
+		return
+	}
+	for _, id := range t.order {
+		if over(t.byID[id]) {
+			t.delete(id)
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package mockserver
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -10,9 +11,17 @@ import (
 	"github.com/getstack-go/stack"
 )
 
-// meters hold the moment of every metered use, in milliseconds and in order, by meter. What a month or a window holds is a
-// search, and a new month needs no reset.
-type meters map[string][]int64
+// meters hold how many uses there were up to each moment at which there was one, in order, by meter. What a month or a window
+// holds is a search, and a new month needs no reset.
+type meters map[string][]tally
+
+// tally is how many uses there were up to a moment, and with it.
+type tally struct {
+	at    int64 // in milliseconds
+	total int
+}
+
+const maxTallies = 100_000 // of one meter; beyond it, the older half of them is kept to the hour
 
 // What a plan limits: uses of a meter in a month, and things that are kept.
 const (
@@ -123,11 +132,31 @@ func (m *meters) use(now time.Time, meter string) {
 	if *m == nil {
 		*m = meters{}
 	}
-	at := now.UnixMilli()
-	if uses := (*m)[meter]; len(uses) > 0 {
-		at = max(at, uses[len(uses)-1])
+	uses, next := (*m)[meter], tally{now.UnixMilli(), 1}
+	if len(uses) > 0 {
+		last := &uses[len(uses)-1]
+		if next.at <= last.at {
+			last.total++
+			return
+		}
+		next.total += last.total
 	}
-	(*m)[meter] = append((*m)[meter], at)
+	if len(uses) >= maxTallies {
+		uses = hourly(uses, maxTallies/2)
+	}
+	(*m)[meter] = append(uses, next)
+}
+
+// hourly keeps of the first n tallies only the last of each hour: months, which begin and end with an hour, stay exact.
+func hourly(uses []tally, n int) []tally {
+	const hour = int64(time.Hour / time.Millisecond)
+	kept := uses[:0]
+	for i, t := range uses {
+		if i >= n || t.at/hour != uses[i+1].at/hour {
+			kept = append(kept, t)
+		}
+	}
+	return kept
 }
 
 // capacity refuses another thing of a kind when the plan holds no more than there are.
@@ -176,10 +205,17 @@ func (op *operator) used(meter string, start, end time.Time) int {
 
 // count returns the uses of a meter from start up to, without, end.
 func (m meters) count(meter string, start, end time.Time) int {
+	return max(0, m.before(meter, end)-m.before(meter, start))
+}
+
+// before returns the uses of a meter before a moment.
+func (m meters) before(meter string, moment time.Time) int {
 	uses := m[meter]
-	from, _ := slices.BinarySearch(uses, start.UnixMilli())
-	to, _ := slices.BinarySearch(uses, end.UnixMilli())
-	return max(0, to-from)
+	n, _ := slices.BinarySearchFunc(uses, moment.UnixMilli(), func(t tally, at int64) int { return cmp.Compare(t.at, at) })
+	if n == 0 {
+		return 0
+	}
+	return uses[n-1].total
 }
 
 func month(now time.Time) (start, end time.Time) {

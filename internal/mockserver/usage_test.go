@@ -121,6 +121,30 @@ func TestChargeKeepsItsOrderWhenTheClockLagsBehind(t *testing.T) {
 	assert.Zero(t, op.meters.count(meterProxy, at.Add(2*time.Second), at), "a window that ends before it begins holds nothing")
 }
 
+// total is every use of a meter.
+func (m meters) total(meter string) int { return m.before(meter, time.Unix(1<<40, 0)) }
+
+func TestMetersStayBoundedAndMonthsExact(t *testing.T) {
+	t.Parallel()
+	var m meters
+	start, end := month(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))
+	const each = maxTallies
+	at := start.Add(-each * time.Second / 2)
+	for range 3 * each { // half of the first hundred thousand falls before the month
+		m.use(at, meterProxy)
+		at = at.Add(time.Second)
+	}
+	assert.LessOrEqual(t, len(m[meterProxy]), maxTallies)
+	assert.Equal(t, 3*each, m.total(meterProxy))
+	assert.Equal(t, 3*each-each/2, m.count(meterProxy, start, end), "a month begins with an hour")
+	late := at.Add(-100 * time.Second)
+	assert.Equal(t, 100, m.count(meterProxy, late, end), "what is new is counted to the moment")
+	for range 5 {
+		m.use(at, meterProxy)
+	}
+	assert.Equal(t, 5, m.count(meterProxy, at, end), "several in one moment")
+}
+
 func TestPassportsStopWhenTheMeterIsUsedUp(t *testing.T) {
 	t.Parallel()
 	s, op, client := newDirect(t)

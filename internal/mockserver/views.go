@@ -104,7 +104,7 @@ func (s *Server) Counts() (counts map[string]int) {
 			"service_requirements": op.requirements.len(), "detector_configs": len(op.detectors),
 			"fleets": op.fleets.len(), "fleet_members": len(op.fleetMembers),
 			"authority_bindings": op.authority.bindings.len(), "authority_uses": op.authority.uses.len(),
-			"evidence_packs": op.packs.len(), "operations": len(op.operations), "audit_entries": op.chain.Len()}
+			"evidence_packs": op.packs.len(), "operations": op.operations.len(), "audit_entries": op.chain.Len()}
 	})
 	return counts
 }
