@@ -15,7 +15,7 @@ import (
 
 const (
 	defaultDropoffTTL = 30 * time.Minute
-	maxDropoffs       = 5_000 // that are remembered; the oldest that is over goes
+	maxDropoffs       = 2_500 // that are remembered; the oldest that is over goes
 )
 
 // dropoff hands one payload from an agent to another. The payload is here only from deposit to collection, sealed.

@@ -17,7 +17,7 @@ const (
 	intentLifetime     = 15 * time.Minute // of an approval (contract: decisions, Approvals)
 	maxPendingIntents  = 1000
 	maxIntentClaims    = 10_000 // that are remembered; the oldest goes
-	maxDecided         = 5_000  // approvals, of intents and of governance each; the oldest that cannot be used any more goes
+	maxDecided         = 2_500  // approvals, of intents and of governance each; the oldest that cannot be used any more goes
 	maxIntentTarget    = 8 << 10
 	maxIntentReason    = 1000
 	maxIntentRequires  = 32

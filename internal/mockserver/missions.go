@@ -15,7 +15,7 @@ const (
 	defaultMissionLifetime = 15 * time.Minute
 	maxIntentSummary       = 500
 	maxNotes               = 1000
-	maxEndedMissions       = 5_000  // that are remembered with their passports and checkouts; the one that ended first goes
+	maxEndedMissions       = 2_500  // that are remembered with their passports and checkouts; the one that ended first goes
 	maxMissionEvents       = 20_000 // of one Mission's activity; later ones are counted in the audit log only
 )
 

@@ -13,7 +13,7 @@ import (
 
 const (
 	operationLife  = 24 * time.Hour // how long the answer of a write can be had again
-	maxKnownWrites = 50_000         // writes whose ids are known; the oldest that is not under way goes
+	maxKnownWrites = 10_000         // writes whose ids are known; the oldest that is not under way goes
 )
 
 // operation is one proxied write: sent once, answered again for its unchanged repetition.
