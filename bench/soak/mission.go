@@ -85,7 +85,7 @@ func (w *world) think(ctx context.Context, m *stack.Mission, token stack.Secret)
 func (w *world) handOver(ctx context.Context, m *stack.Mission, token stack.Secret) error {
 	from := m.AgentID()
 	d, err := w.client.Dropoffs.Create(ctx, stack.DropoffCreateParams{FromAgentID: from, ToAgentID: w.other(from),
-		Schema: json.RawMessage(`{"type":"object","required":["rows"]}`), PassportToken: token})
+		Schema: json.RawMessage(`{"type":"object","required":["rows"]}`), TTL: time.Hour, PassportToken: token})
 	if err != nil {
 		return err
 	}
