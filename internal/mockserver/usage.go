@@ -21,7 +21,7 @@ type tally struct {
 	total int
 }
 
-const maxTallies = 100_000 // of one meter; beyond it, the older half of them is kept to the hour
+const maxTallies = 10_000 // of one meter; beyond it, the older half of them is kept to the hour
 
 // What a plan limits: uses of a meter in a month, and things that are kept.
 const (
