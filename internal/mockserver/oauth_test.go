@@ -44,18 +44,22 @@ func TestScopeRoutes(t *testing.T) {
 	}
 }
 
+// signAccess makes an access token of a session that the server has.
+func signAccess(t *testing.T, s *Server, operatorID, sessionID string, scopes ...string) string {
+	t.Helper()
+	text, err := s.signer.SignAccess(token.Access{ID: "oat_1", Subject: operatorID, SessionID: sessionID, Scopes: scopes,
+		IssuedAt: s.clock.now(), ExpiresAt: s.clock.now().Add(time.Minute)})
+	require.NoError(t, err)
+	return text
+}
+
 // Every route that no scope opens is refused to an access token that has all scopes.
 func TestAccessTokenOnEveryRoute(t *testing.T) {
 	t.Parallel()
 	s, op, _ := newDirect(t)
 	session := &oauthSession{id: "ost_1", key: hashKey(s.first.APIKey), expiresAt: s.clock.now().Add(time.Hour)}
 	s.oauth.sessions.put(session.id, session)
-	access := func(scopes ...string) string {
-		text, err := s.signer.SignAccess(token.Access{ID: "oat_1", Subject: op.id, SessionID: session.id, Scopes: scopes,
-			IssuedAt: s.clock.now(), ExpiresAt: s.clock.now().Add(time.Minute)})
-		require.NoError(t, err)
-		return "Bearer " + text
-	}
+	access := func(scopes ...string) string { return "Bearer " + signAccess(t, s, op.id, session.id, scopes...) }
 	all, none := access(oauthScopes...), access("no:scope")
 	checkOf := func(r route, bearer string) any {
 		target := strings.NewReplacer("{", "", "}", "").Replace(r.pattern)
