@@ -341,8 +341,11 @@ func TestNobodyReachesAnotherOperator(t *testing.T) {
 		w.callers[kind] = sweepCaller{own, bearer}
 	}
 	for kind, bearer := range tenant.bearers(t, s) {
-		w.callers["tenant's "+kind] = sweepCaller{tenant, bearer}
+		if !strings.HasPrefix(kind, "oauth ") { // those are one thing at every account
+			w.callers["tenant's "+kind] = sweepCaller{tenant, bearer}
+		}
 	}
+	w.state = stateOf(w.victim.op)
 	var lists, named, others []*route
 	for i := range s.routes {
 		switch r := &s.routes[i]; {
@@ -374,6 +377,7 @@ type sweep struct {
 	s       *Server
 	bodies  map[string]any
 	victim  *holdings
+	state   string // of the victim
 	callers map[string]sweepCaller
 }
 
@@ -392,7 +396,6 @@ func (w sweep) ask(t *testing.T, r *route, ref *reference) {
 			return
 		}
 	}
-	before := stateOf(w.victim.op)
 	for kind, caller := range w.callers {
 		who := where + " as " + kind
 		req := sweepRequest(t, r, w.bodies, caller.own, ref, foreign)
@@ -415,7 +418,7 @@ func (w sweep) ask(t *testing.T, r *route, ref *reference) {
 		}
 		w.tellsNothing(t, rec.Body.String(), foreign, who)
 	}
-	assert.Equal(t, before, stateOf(w.victim.op), where)
+	assert.Equal(t, w.state, stateOf(w.victim.op), where)
 }
 
 // tellsNothing looks for what is the victim's in an answer, beside what was sent.
@@ -440,12 +443,15 @@ func TestTheSweepNamesWhatIsThere(t *testing.T) {
 	t.Parallel()
 	s, bodies := New(Options{}), exampleBodies(t)
 	require.NoError(t, s.MapUpstream("slack.com", answering(`{}`)))
+	var own *holdings
 	for i := range s.routes {
 		r := &s.routes[i]
 		if r.public || len(r.references()) == 0 {
 			continue
 		}
-		own := planted(t, s, "canary")
+		if own == nil {
+			own = planted(t, s, "canary")
+		}
 		key := newAPIKey(own.op.id)
 		s.keys.add(key, keyOwner{op: own.op})
 		req := sweepRequest(t, r, bodies, own, nil, "")
@@ -456,5 +462,8 @@ func TestTheSweepNamesWhatIsThere(t *testing.T) {
 		assert.NotContains(t, []int{http.StatusUnauthorized, http.StatusInternalServerError}, rec.Code, where)
 		assert.Equal(t, where == "POST /v1/proxy/operations/get", rec.Code == http.StatusNotFound, "%s: %s", where, rec.Body)
 		assert.NotContains(t, rec.Body.String(), `"check":"validation"`, where)
+		if r.method != http.MethodGet || strings.HasPrefix(r.pattern, "/v1/credentials/") { // it may have ended what the next is about
+			own = nil
+		}
 	}
 }

@@ -305,6 +305,18 @@ func TestRefusedInput(t *testing.T) {
 			"INVALID_REQUEST", "headers.X-A has control characters"},
 		{"header twice", func(r *forward.Request) { r.Headers = map[string]string{"X-A": "s3cret", "x-a": "2"} },
 			"INVALID_REQUEST", "headers.x-a is there twice"},
+		{"many headers", func(r *forward.Request) {
+			r.Headers = map[string]string{}
+			for i := range 101 {
+				r.Headers[fmt.Sprint("X-", i)] = "s3cret"
+			}
+		}, "INVALID_REQUEST", "headers has 101 names"},
+		{"large headers", func(r *forward.Request) {
+			r.Headers = map[string]string{"X-A": strings.Repeat("a", 16<<10), "X-B": strings.Repeat("a", 16<<10)}
+		}, "INVALID_REQUEST", "headers is too large; it must be at most 32768 bytes"},
+		{"deep JSON", func(r *forward.Request) {
+			r.Body = json.RawMessage(strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000))
+		}, "INVALID_REQUEST", "body is not valid JSON"},
 		{"no JSON", func(r *forward.Request) { r.Body = json.RawMessage(`{"a":`) }, "INVALID_REQUEST",
 			"body is not valid JSON"},
 		{"two JSON values", func(r *forward.Request) { r.Body = json.RawMessage(`{} {}`) }, "INVALID_REQUEST",

@@ -11,6 +11,12 @@ import (
 // userAgent is sent for callers who name none, since some services refuse calls without.
 const userAgent = "stack-proxy"
 
+// What a caller's headers may come to, as most servers take it.
+const (
+	maxHeaders     = 100
+	maxHeaderBytes = 32 << 10 // of names and values
+)
+
 // isFraming reports whether a header describes the connection or the message's frame rather than the message. Such headers
 // are set by the proxy itself, or not at all, in both directions.
 func isFraming(name string) bool {
@@ -36,9 +42,12 @@ func isDropped(name string) bool {
 func Reaches(name string) bool { return !isDropped(name) }
 
 // requestHeader makes the headers for the upstream from the caller's. It fails with an [*Error] on a name or value that
-// HTTP cannot carry and on a name that is there twice in different case; values are not quoted.
+// HTTP cannot carry, on a name that is there twice in different case and on too many of them; values are not quoted.
 func requestHeader(caller map[string]string) (http.Header, error) {
-	header := http.Header{}
+	if len(caller) > maxHeaders {
+		return nil, invalid("headers", fmt.Sprintf("has %d names", len(caller)), fmt.Sprintf("a map of at most %d", maxHeaders))
+	}
+	header, size := http.Header{}, 0
 	named := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(caller)) {
 		value, key := caller[name], http.CanonicalHeaderKey(name)
@@ -50,6 +59,9 @@ func requestHeader(caller map[string]string) (http.Header, error) {
 			return nil, invalid("headers."+clip(name), "has control characters in it", "one line of text")
 		case header[key] != nil:
 			return nil, invalid("headers."+clip(name), "is there twice in different case", "given once")
+		}
+		if size += len(name) + len(value); size > maxHeaderBytes {
+			return nil, invalid("headers", "is too large", fmt.Sprintf("at most %d bytes of names and values", maxHeaderBytes))
 		}
 		header.Set(key, value)
 		if key == "Connection" {
@@ -71,10 +83,10 @@ func responseHeaders(header http.Header, secrets redactor) map[string]string {
 	out := make(map[string]string, len(header))
 	for name, values := range header {
 		name = strings.ToLower(name)
-		if name == "set-cookie" || isFraming(name) || strings.HasPrefix(name, "x-stack-") {
+		if !validHeaderName(name) || name == "set-cookie" || isFraming(name) || strings.HasPrefix(name, "x-stack-") {
 			continue
 		}
-		out[name] = secrets.text(strings.ToValidUTF8(strings.Join(values, ", "), "�"))
+		out[name] = secrets.text(oneLine(strings.ToValidUTF8(strings.Join(values, ", "), "�")))
 	}
 	for _, value := range header.Values("Connection") {
 		for option := range strings.SplitSeq(value, ",") {
@@ -88,6 +100,19 @@ func validHeaderName(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 	})
+}
+
+// oneLine puts spaces for control characters: a handler in this process may have written what no server would send.
+func oneLine(value string) string {
+	if validHeaderValue(value) {
+		return value
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, value)
 }
 
 func validHeaderValue(value string) bool {
