@@ -167,7 +167,8 @@ func run(ctx context.Context, cfg settings, args []string, out, diagnostics io.W
 			return errors.Join(fmt.Errorf("-seed %s: %w", cfg.seed, err), listener.Close())
 		}
 	}
-	server := &http.Server{Handler: mock, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: mock, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 128 << 10} // a passport is the largest header
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer func() { _ = server.Close() }() // after Shutdown it has nothing left to do

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -137,7 +138,7 @@ func (a *application) callback(w http.ResponseWriter, r *http.Request) {
 	begun, ok := a.takeAttempt(r)
 	query := r.URL.Query()
 	switch {
-	case !ok || query.Get("state") != begun.state:
+	case !ok || subtle.ConstantTimeCompare([]byte(query.Get("state")), []byte(begun.state)) != 1:
 		show(w, http.StatusBadRequest, map[string]any{"Problem": "This sign-in was not begun here. Begin again."})
 		return
 	case query.Get("error") != "":

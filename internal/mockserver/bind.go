@@ -151,6 +151,9 @@ func parseMoment(text string) (time.Time, error) {
 // readBody takes the whole body, up to the route's limit, and checks that it claims to be JSON where the route wants that.
 func readBody(w http.ResponseWriter, r *http.Request, to *route) ([]byte, error) {
 	limit := to.maxBody
+	// A caller who sends slowly holds nothing for long. Where the writer has no connection below, there is nobody slow.
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Now().Add(bodyPatience))
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -158,8 +161,9 @@ func readBody(w http.ResponseWriter, r *http.Request, to *route) ([]byte, error)
 			map[string]any{"check": "body_size", "allowed": limit})
 	}
 	if err != nil {
-		return nil, invalid("body", "cut short", "as long as its Content-Length says")
+		return nil, invalid("body", "cut short", "as long as its Content-Length says, and whole within a minute")
 	}
+	_ = conn.SetReadDeadline(time.Time{}) // not before: the server reads what is left of a body that was given up
 	if len(data) > 0 && !to.foreignBody {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		if err != nil || kind != "application/json" {

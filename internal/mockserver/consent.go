@@ -201,7 +201,7 @@ func (s *Server) finishConsent(query string) (out stack.Connection, asked *conse
 		return out, nil, consentProblem("expired_state", "The link has expired: it is good for 10 minutes.")
 	}
 	conn, ok := op.connections.get(st.connectionID)
-	if !ok || conn.consent == nil || conn.consent.nonce != st.nonce {
+	if !ok || conn.consent == nil || !sameSecret(conn.consent.nonce, st.nonce) {
 		return out, nil, consentProblem("used_state", "The link was used already, or a newer one has taken its place.")
 	}
 	asked, out = conn.consent, conn.Connection

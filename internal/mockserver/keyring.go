@@ -3,6 +3,7 @@ package mockserver
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"slices"
 	"strings"
 	"sync"
@@ -60,6 +61,9 @@ func (k *keyring) addHash(hash keyHash, owner keyOwner) {
 	}
 	k.keys[hash], k.hints[keyHint(owner.op.id)] = owner, owner.op
 }
+
+// sameSecret compares two texts in a time that tells nothing of where they differ.
+func sameSecret(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 func hashKey(key string) keyHash { return sha256.Sum256([]byte(key)) }
 

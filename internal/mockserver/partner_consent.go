@@ -49,7 +49,7 @@ func denyGrant(g *partnerGrant, now time.Time) {
 func (s *Server) onConsentPage(token string, act func(*partnerGrant, time.Time)) (out *document, err error) {
 	found, err := s.atOperator(func(op *operator, now time.Time) (bool, error) {
 		for g := range op.partnerGrants.all() {
-			if g.consent != "" && g.consent == token {
+			if g.consent != "" && sameSecret(g.consent, token) {
 				act(g, now)
 				out, err = htmlPage(consentPage, map[string]any{"Email": g.Email, "Scopes": g.Scopes, "Providers": g.Providers,
 					"Status": string(g.Status), "Token": token})

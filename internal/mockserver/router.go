@@ -24,6 +24,8 @@ import (
 const (
 	maxBody      = 1 << 20  // of every route but the proxy
 	maxProxyBody = 10 << 20 // of a proxied call
+
+	bodyPatience = time.Minute // for the whole body of a request to come
 )
 
 // route is one endpoint: who may call it, what it takes and gives, and the function that holds its rule.

@@ -54,7 +54,7 @@ func (m *member) page(key stack.Secret) (*document, error) {
 func (s *Server) atInvitation(token string, fn func(*operator, *member, time.Time) error) error {
 	found, err := s.atOperator(func(op *operator, now time.Time) (bool, error) {
 		for m := range op.members.all() {
-			if m.invitation != "" && m.invitation == token {
+			if m.invitation != "" && sameSecret(m.invitation, token) {
 				return true, fn(op, m, now)
 			}
 		}
