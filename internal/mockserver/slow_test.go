@@ -45,7 +45,7 @@ func TestSlowCallers(t *testing.T) {
 					defer close(sent)
 					for i := range len(body) {
 						time.Sleep(tt.pause)
-						if _, err := io.WriteString(conn, body[i:i+1]); err != nil {
+						if _, failed := io.WriteString(conn, body[i:i+1]); failed != nil {
 							return
 						}
 					}
@@ -54,6 +54,7 @@ func TestSlowCallers(t *testing.T) {
 				require.NoError(t, err)
 				answer, err := io.ReadAll(resp.Body)
 				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
 				assert.Equal(t, tt.status, resp.StatusCode, string(answer))
 				assert.Equal(t, tt.took, time.Since(began))
 				assert.Equal(t, tt.status != http.StatusOK, strings.Contains(string(answer), "whole within a minute"))
