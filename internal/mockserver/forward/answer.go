@@ -28,7 +28,8 @@ type Answer struct {
 	contentType string
 	body        io.ReadCloser
 	lines       *sse.Lines
-	secrets     redactor
+	stream      stream // what is between lines and Next
+	secrets     *redactor
 	call        *call
 	ctx         context.Context
 	host        string
@@ -72,9 +73,10 @@ func (f *Forwarder) open(ctx context.Context, r Request) (*Answer, error) {
 		_ = resp.Body.Close()
 		return nil, c.failure(ctx, out.URL.Host, errors.New("it switched to another protocol"), secrets)
 	}
+	body := unpack(resp)
 	return &Answer{Status: resp.StatusCode, Headers: responseHeaders(resp.Header, secrets),
-		contentType: resp.Header.Get("Content-Type"), body: resp.Body, secrets: secrets, call: c, ctx: ctx,
-		host: out.URL.Host}, nil
+		contentType: resp.Header.Get("Content-Type"), body: body, stream: stream{secrets: secrets}, secrets: secrets, call: c,
+		ctx: ctx, host: out.URL.Host}, nil
 }
 
 // Close gives the rest of the answer up. Closing twice is as good as once.
@@ -110,25 +112,41 @@ func (a *Answer) tooLarge(message string) *Error {
 		Dispatched: a.call.dispatched.Load()}
 }
 
-// Next returns the next line of an event stream, without secrets, as soon as it is whole. How long the stream is does not
-// matter, how long a line is does: at most 8 MiB. The bytes are good until the next call. It fails with io.EOF at the end,
-// and otherwise with an [*Error].
-//
-// A secret that is spread over several lines is not recognised: no reader would see it whole.
+// Next returns the next line of an event stream, without secrets, as soon as it is whole and cannot be a part of a secret that
+// the lines after it go on with. How long the stream is does not matter, how long a line is does: at most 8 MiB. The bytes are
+// good until the next call. It fails with io.EOF at the end, and otherwise with an [*Error].
 func (a *Answer) Next() ([]byte, error) {
 	if a.lines == nil {
 		a.lines = sse.NewLines(watched{a})
 	}
-	line, err := a.lines.Next()
+	for {
+		if line, ok := a.stream.next(); ok {
+			return line, nil
+		}
+		line, err := a.lines.Next()
+		switch {
+		case err == nil && a.stream.passes(line):
+			return line, nil
+		case err == nil:
+			a.stream.add(line)
+			continue
+		}
+		if line, ok := a.stream.last(); ok { // and the reader says once more what it said
+			return line, nil
+		}
+		return nil, a.ended(err)
+	}
+}
+
+// ended is the error for which a stream has no further line.
+func (a *Answer) ended(err error) error {
 	switch {
 	case errors.Is(err, io.EOF) && a.ctx.Err() == nil: // else the upstream ended because it was told to
-		return nil, io.EOF
+		return io.EOF
 	case errors.Is(err, sse.ErrTooLong):
-		return nil, a.tooLarge(fmt.Sprintf("a line of the stream of %s is larger than %d bytes", a.host, sse.MaxLine))
-	case err != nil:
-		return nil, a.call.failure(a.ctx, a.host, err, a.secrets)
+		return a.tooLarge(fmt.Sprintf("a line of the stream of %s is larger than %d bytes", a.host, sse.MaxLine))
 	}
-	return a.secrets.line(line), nil
+	return a.call.failure(a.ctx, a.host, err, a.secrets)
 }
 
 // watched is the body of an answer under its bound on silence.

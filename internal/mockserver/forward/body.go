@@ -169,7 +169,7 @@ func repeatedKey(document []byte) (string, bool) {
 
 // answerBody makes the caller's body from an upstream's: JSON as it is, other text as a JSON string, bytes that are no text
 // as {"base64": "…"}, nothing as null. Binary says that it is the third.
-func answerBody(contentType string, data []byte, secrets redactor) (body json.RawMessage, binary bool) {
+func answerBody(contentType string, data []byte, secrets *redactor) (body json.RawMessage, binary bool) {
 	switch {
 	case len(data) == 0:
 		return json.RawMessage("null"), false

@@ -1,10 +1,7 @@
 package forward
 
 import (
-	"bytes"
-	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -15,11 +12,6 @@ import (
 
 	"github.com/getstack-go/stack"
 )
-
-const redacted = "[REDACTED]"
-
-// minSecret is the length from which on a secret is looked for in answers. Shorter ones would shred ordinary text.
-const minSecret = 6
 
 // Credential is what the proxy adds to a call: headers, query parameters, or both. Make one with [Bearer], [Header],
 // [Basic], [Query] or [Custom]; the zero value adds nothing. It does not show its secrets when printed or logged.
@@ -138,133 +130,4 @@ func (c Credential) inject(r *http.Request) {
 		kept = append(kept, url.QueryEscape(q.name)+"="+url.QueryEscape(q.value.Reveal()))
 		r.URL.RawQuery = strings.Join(kept, "&")
 	}
-}
-
-// redactor replaces a credential's secrets in what comes back from an upstream.
-type redactor struct {
-	forms    []string
-	replacer *strings.Replacer
-}
-
-func (c Credential) redactor() redactor {
-	var r redactor
-	for _, s := range c.secrets {
-		r.forms = append(r.forms, forms(s.Reveal())...)
-	}
-	// The longest first: the replacer takes the first that fits, and one form may begin with another.
-	slices.SortFunc(r.forms, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
-	r.forms = slices.Compact(r.forms)
-	var pairs []string
-	for _, form := range r.forms {
-		pairs = append(pairs, form, redacted)
-	}
-	r.replacer = strings.NewReplacer(pairs...)
-	return r
-}
-
-// forms lists the ways in which a secret may be written: plain, inside JSON, inside a URL, and, for what basic
-// authentication sends, without its padding.
-func forms(secret string) []string {
-	if len(secret) < minSecret {
-		return nil
-	}
-	list := []string{secret, strings.TrimRight(secret, "=")}
-	for _, quoted := range [][]byte{encodeJSON(secret), escapedJSON(secret)} {
-		list = append(list, string(quoted[1:len(quoted)-1]))
-	}
-	for _, escaped := range []string{url.QueryEscape(secret), url.PathEscape(secret)} {
-		list = append(list, escaped, lowerEscapes(escaped))
-	}
-	return slices.DeleteFunc(list, func(form string) bool { return len(form) < minSecret })
-}
-
-// lowerEscapes writes the hexadecimal digits of percent-encodings in lower case.
-func lowerEscapes(s string) string {
-	out := []byte(s)
-	for i := 0; i+2 < len(out); i++ {
-		if out[i] == '%' {
-			copy(out[i+1:i+3], strings.ToLower(s[i+1:i+3]))
-		}
-	}
-	return string(out)
-}
-
-// text returns s without secrets.
-func (r redactor) text(s string) string {
-	if len(r.forms) == 0 {
-		return s
-	}
-	return r.replacer.Replace(s)
-}
-
-// json returns a JSON document without secrets. It stays byte for byte as it was unless it holds one, or might: inside a
-// JSON string any character may be written as an escape.
-func (r redactor) json(document []byte) []byte {
-	if len(r.forms) == 0 {
-		return document
-	}
-	text := string(document)
-	suspicious := strings.Contains(text, `\`) ||
-		slices.ContainsFunc(r.forms, func(form string) bool { return strings.Contains(text, form) })
-	if !suspicious {
-		return document
-	}
-	value, err := decodeJSON(document)
-	if err != nil {
-		return []byte(`"` + redacted + `"`) // it was checked before, so this does not happen
-	}
-	value, found := r.value(value)
-	if !found {
-		return document
-	}
-	return encodeJSON(value)
-}
-
-// line returns a line of an event stream without secrets. Its JSON is looked into as that of a document is.
-func (r redactor) line(line []byte) []byte {
-	if len(r.forms) == 0 {
-		return line
-	}
-	data, ok := bytes.CutPrefix(line, []byte("data:"))
-	if trimmed := bytes.TrimSpace(data); ok && len(trimmed) > 0 && json.Valid(trimmed) {
-		clean := r.json(trimmed)
-		if bytes.Equal(clean, trimmed) {
-			return line
-		}
-		return slices.Concat([]byte("data: "), clean, []byte("\n"))
-	}
-	text := string(line)
-	if clean := r.text(text); clean != text {
-		return []byte(clean)
-	}
-	return line
-}
-
-// value returns a decoded JSON value without secrets, and whether it had one.
-func (r redactor) value(v any) (out any, found bool) {
-	switch v := v.(type) {
-	case string:
-		clean := r.text(v)
-		return clean, clean != v
-	case json.Number:
-		if clean := r.text(v.String()); clean != v.String() {
-			return clean, true
-		}
-	case []any:
-		for i, item := range v {
-			cleanItem, hit := r.value(item)
-			v[i], found = cleanItem, found || hit
-		}
-		return v, found
-	case map[string]any:
-		clean := make(map[string]any, len(v))
-		for key, item := range v {
-			name := r.text(key)
-			cleanItem, hit := r.value(item)
-			clean[name] = cleanItem
-			found = found || hit || name != key
-		}
-		return clean, found
-	}
-	return v, false
 }

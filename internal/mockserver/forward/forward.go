@@ -11,7 +11,10 @@
 //   - An empty list of allowed hosts stands for every mapped host, and for no other.
 //   - JSON with a key twice in one object is refused: what was checked and what the upstream reads could differ.
 //   - A body of null is no body. In a form, null fields are left out.
-//   - Secrets shorter than 6 characters are not looked for in answers, since they would shred ordinary text.
+//   - Secrets shorter than 6 characters are not looked for in answers, since they would shred ordinary text. Others are
+//     recognised escaped, in base64 and in hexadecimal digits, too; not when they are encrypted, packed otherwise than by
+//     gzip or deflate, reversed or told in parts. In an event stream they are recognised over several events.
+//   - An answer packed by gzip or deflate is unpacked, whether it was asked for or not.
 //   - Hosts are ASCII, and a name whose last label is a number is refused.
 package forward
 
@@ -302,7 +305,7 @@ func (c *call) send(r *http.Request) (*http.Response, error) {
 }
 
 // failure turns an error of the transport, which may quote the URL or a header, into one for the caller.
-func (c *call) failure(ctx context.Context, host string, err error, secrets redactor) *Error {
+func (c *call) failure(ctx context.Context, host string, err error, secrets *redactor) *Error {
 	var refused *Error
 	if errors.As(err, &refused) {
 		e := *refused

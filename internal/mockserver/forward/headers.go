@@ -79,14 +79,14 @@ func requestHeader(caller map[string]string) (http.Header, error) {
 
 // responseHeaders gives an upstream's headers to the caller: in lower case, several of one name joined by ", ", without
 // cookies, framing and secrets.
-func responseHeaders(header http.Header, secrets redactor) map[string]string {
+func responseHeaders(header http.Header, secrets *redactor) map[string]string {
 	out := make(map[string]string, len(header))
 	for name, values := range header {
 		name = strings.ToLower(name)
 		if !validHeaderName(name) || name == "set-cookie" || isFraming(name) || strings.HasPrefix(name, "x-stack-") {
 			continue
 		}
-		out[name] = secrets.text(oneLine(strings.ToValidUTF8(strings.Join(values, ", "), "�")))
+		out[secrets.name(name)] = secrets.text(oneLine(strings.ToValidUTF8(strings.Join(values, ", "), "�")))
 	}
 	for _, value := range header.Values("Connection") {
 		for option := range strings.SplitSeq(value, ",") {
