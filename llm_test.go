@@ -83,7 +83,8 @@ const llmKey = "sk-provider-0123456789-not-a-real-key"
 // newLLMStage starts it with an agent of the given mode, whose toggles are off unless a change says otherwise.
 func newLLMStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *llmStage {
 	t.Helper()
-	srv := stacktest.New(t)
+	srv, transport, logger := watched(t)
+	opts = append([]stack.Option{stack.WithHTTPClient(&http.Client{Transport: transport}), stack.WithLogger(logger)}, opts...)
 	var names []string
 	for _, p := range llmProviders {
 		names = append(names, string(p.name))

@@ -26,12 +26,12 @@ type stage struct {
 // newStage starts the mock with an agent of the given mode.
 func newStage(t *testing.T, mode stack.Accountability, opts ...stack.Option) *stage {
 	t.Helper()
-	srv := stacktest.New(t)
+	srv, transport, logger := watched(t)
 	srv.Upstream("slack.com", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"ok":true}`))
 	}))
-	opts = append([]stack.Option{conforming(t, srv.Transport())}, opts...)
+	opts = append([]stack.Option{conforming(t, transport), stack.WithLogger(logger)}, opts...)
 	return &stage{srv, srv.Client(opts...), srv.Agent(t, stacktest.AgentConfig{Mode: mode, Services: []string{"slack"}})}
 }
 
