@@ -196,7 +196,7 @@ func TestWatchSeesSecrets(t *testing.T) {
 	resp, err := link.RoundTrip(req)
 	require.NoError(t, err)
 	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
+	require.NoError(t, errors.Join(err, resp.Body.Close()))
 	assert.JSONEq(t, `{"x":[{"token":"answer-canary"}]}`, string(body))
 	assert.Equal(t, []string{"answer-canary", "bearer-canary", "list-canary-1", "passport-canary", "user-canary-1"},
 		slices.Sorted(maps.Keys(w.secrets)))
