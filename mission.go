@@ -14,6 +14,7 @@ const (
 	checkpointMargin          = 5 * time.Second  // a checkpoint is sent so long before it is due
 	renewalGrace              = 60 * time.Second // a token is renewed so long before it dies, or at a third of a short life
 	closeTimeout              = 30 * time.Second // bound of everything that Close does
+	attemptTimeout            = 8 * time.Second  // of one attempt at a checkout or at closing, so that one that hangs leaves time for others
 	inFlightTimeout           = 5 * time.Second  // how long Close waits for a checkpoint in flight before it breaks it off
 	maxSummary                = 500              // characters of an error that a failure summary quotes
 )

@@ -74,12 +74,7 @@ func (m *Mission) close(runErr error) error {
 		problems = append(problems, fmt.Errorf("checkout: %w", err))
 	}
 	if m.owns {
-		if failure == nil {
-			_, err = m.client.Missions.Complete(ctx, m.id, MissionCompleteParams{Output: output})
-		} else {
-			_, err = m.client.Missions.Revoke(ctx, m.id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: params.Summary})
-		}
-		if err != nil {
+		if err = m.end(ctx, failure, output, params.Summary); err != nil {
 			delivered = false
 			problems = append(problems, fmt.Errorf("closing the Mission: %w", err))
 		}
@@ -127,11 +122,11 @@ func (m *Mission) checkout(ctx context.Context, params CheckpointParams) (*Check
 	}
 	defer m.release()
 	for attempt := 0; ; attempt++ {
-		result, err := m.client.Passports.Checkout(ctx, m.JTI(), params)
+		result, err := attempted(ctx, func(ctx context.Context) (*Checkout, error) { return m.client.Passports.Checkout(ctx, m.JTI(), params) })
 		if err == nil || attempt >= m.client.transport.maxRetries || !ambiguous(err) {
 			return result, err
 		}
-		report, reportErr := m.client.Passports.Report(ctx, m.JTI())
+		report, reportErr := attempted(ctx, func(ctx context.Context) (*PassportReport, error) { return m.client.Passports.Report(ctx, m.JTI()) })
 		if reportErr != nil {
 			return nil, errors.Join(err, reportErr)
 		}
@@ -140,6 +135,28 @@ func (m *Mission) checkout(ctx context.Context, params CheckpointParams) (*Check
 		}
 		if waitErr := sleep(ctx, fullJitter(attempt)); waitErr != nil {
 			return nil, errors.Join(err, waitErr)
+		}
+	}
+}
+
+// attempted gives an attempt its share of the time.
+func attempted[T any](ctx context.Context, attempt func(ctx context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	return attempt(ctx)
+}
+
+// end completes or revokes the Mission, again where an attempt was not answered in its time: both may be repeated.
+func (m *Mission) end(ctx context.Context, failure error, output map[string]any, notes string) error {
+	for {
+		_, err := attempted(ctx, func(ctx context.Context) (*MissionEnd, error) {
+			if failure == nil {
+				return m.client.Missions.Complete(ctx, m.id, MissionCompleteParams{Output: output})
+			}
+			return m.client.Missions.Revoke(ctx, m.id, MissionRevokeParams{Reason: ReasonOperatorClean, Notes: notes})
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
 		}
 	}
 }

@@ -144,6 +144,26 @@ func TestMissionFindsALostCheckout(t *testing.T) {
 	})
 }
 
+// A checkout and a closing that hang leave time for another attempt within Close's own.
+func TestMissionClosesThroughHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, stack.Enforced)
+		m := s.open(t)
+		for _, path := range []string{"/v1/passports/{passport_jti}/checkout", "/v1/missions/{mission_id}/complete"} {
+			s.Fault(stacktest.Fault{Method: "POST", Path: path, Delay: time.Minute, Close: stacktest.CloseBefore})
+		}
+		began := time.Now()
+		var err error
+		m.Close(&err)
+		require.NoError(t, err)
+		assert.Less(t, time.Since(began), 30*time.Second)
+		s.RequireCheckedOut(t, m.JTI())
+		assert.Empty(t, s.OpenMissions())
+		time.Sleep(time.Minute) // the calls that hang
+	})
+}
+
 // The kill switch ends the context with its cause, from a proxied call, a checkpoint, or the poll of an idle agent.
 func TestMissionLearnsOfARevocation(t *testing.T) {
 	t.Parallel()
