@@ -6,7 +6,7 @@
 // each what an agent does (proxied calls, a model, a drop-off, a skill, an intent, delegation, checkpoints), revoke some, and
 // read what there is to read. The mock's clock is moved on by some hours a minute, so that what is kept for a day falls due as well.
 //
-// Every line shows the process: resident memory, heap in use after a collection, its part that is the audit log, objects,
+// Every line shows the process: resident memory, heap in use after a collection, its part that is the audit log, the rest, and
 // goroutines. The audit log is append-only and grows by nature; the verdict is about the rest of the heap: flat is a slope of less
 // than 2 % a minute over the second half. It ends with status 1 when it is not flat, or when any call failed.
 package main
