@@ -38,6 +38,7 @@ func Redact(words []string, patterns ...*regexp.Regexp) Option {
 
 type redactor struct {
 	words    []string // each followed by what stands for it
+	replacer *strings.Replacer
 	patterns []*regexp.Regexp
 }
 
@@ -45,6 +46,7 @@ func newRedactor(opts []Option) (r redactor) {
 	for _, opt := range opts {
 		opt(&r)
 	}
+	r.replacer = strings.NewReplacer(r.words...)
 	return r
 }
 
@@ -79,7 +81,7 @@ func (r redactor) tree(v any) (tree any, err error) {
 }
 
 func (r redactor) text(s string) string {
-	s = strings.NewReplacer(r.words...).Replace(s)
+	s = r.replacer.Replace(s)
 	for _, pattern := range r.patterns {
 		s = pattern.ReplaceAllLiteralString(s, "[REDACTED]")
 	}

@@ -56,15 +56,20 @@ func typeOf(bearer string) string {
 
 // SignAccess returns an access token for the API.
 func (s *Signer) SignAccess(a Access) (string, error) {
-	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, accessClaims{
+	return s.signTyped(accessType, accessClaims{
 		RegisteredClaims: jwt.RegisteredClaims{ID: a.ID, Subject: a.Subject, Issuer: Issuer, Audience: jwt.ClaimStrings{stack.DefaultBaseURL},
 			IssuedAt: jwt.NewNumericDate(a.IssuedAt), ExpiresAt: jwt.NewNumericDate(a.ExpiresAt)},
 		ClientID: a.ClientID, SessionID: a.SessionID, Scope: strings.Join(a.Scopes, " "),
 	})
-	t.Header["kid"], t.Header["typ"] = s.jwk.KeyID, accessType
+}
+
+// signTyped signs a bearer of the given typ, which keeps it apart from all else that the same key signs.
+func (s *Signer) signTyped(typ string, claims jwt.Claims) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims)
+	t.Header["kid"], t.Header["typ"] = s.jwk.KeyID, typ
 	signed, err := t.SignedString(s.key())
 	if err != nil {
-		return "", fmt.Errorf("sign an access token: %w", err)
+		return "", fmt.Errorf("sign a token of type %s: %w", typ, err)
 	}
 	return signed, nil
 }
@@ -72,20 +77,29 @@ func (s *Signer) SignAccess(a Access) (string, error) {
 // VerifyAccess returns what an access token of this server says that is good at the given time. It fails with
 // [ErrAccessExpired] or [ErrInvalidSignature]; no error holds anything of the token.
 func (s *Signer) VerifyAccess(token string, now time.Time) (Access, error) {
-	if len(token) > MaxSize || strings.ContainsAny(token, "\r\n") {
-		return Access{}, ErrInvalidSignature
-	}
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithStrictDecoding(),
-		jwt.WithIssuer(Issuer), jwt.WithAudience(stack.DefaultBaseURL), jwt.WithExpirationRequired(),
-		jwt.WithTimeFunc(func() time.Time { return now }))
 	var c accessClaims
-	parsed, err := parser.ParseWithClaims(token, &c, s.publicKey)
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return Access{}, ErrAccessExpired
-	case err != nil || parsed.Header["typ"] != accessType:
-		return Access{}, ErrInvalidSignature
+	if err := s.verifyTyped(token, accessType, stack.DefaultBaseURL, &c, now); err != nil {
+		return Access{}, err
 	}
 	return Access{ID: c.ID, Subject: c.Subject, ClientID: c.ClientID, SessionID: c.SessionID, Scopes: strings.Fields(c.Scope),
 		IssuedAt: c.IssuedAt.Time, ExpiresAt: c.ExpiresAt.Time}, nil
+}
+
+// verifyTyped reads the claims of a bearer of the given typ that is good at the given time, for the given audience. What it
+// leaves in claims when it fails is not to be believed.
+func (s *Signer) verifyTyped(token, typ, audience string, claims jwt.Claims, now time.Time) error {
+	if len(token) > MaxSize || strings.ContainsAny(token, "\r\n") {
+		return ErrInvalidSignature
+	}
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithStrictDecoding(),
+		jwt.WithIssuer(Issuer), jwt.WithAudience(audience), jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(func() time.Time { return now }))
+	parsed, err := parser.ParseWithClaims(token, claims, s.publicKey)
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return ErrAccessExpired
+	case err != nil || parsed.Header["typ"] != typ:
+		return ErrInvalidSignature
+	}
+	return nil
 }
